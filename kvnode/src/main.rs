@@ -1,1 +1,3 @@
+//! The `kvnode` program.
+
 fn main() {}

@@ -1,0 +1,184 @@
+//! Flags that depend on each other: derives what was left out and refuses what cannot work, with one line that names
+//! the flags. The order of the checks and most texts are etcd's (`Config.Validate` in `server/embed/config.go`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    ConfigError,
+    config::{AutoCompaction, Config, TlsVersion},
+    url::{Address, Url},
+    value,
+};
+
+/// Longest election timeout that etcd accepts.
+const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
+
+/// Derives the dependent values and checks the whole.
+pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
+    if config.data_dir.as_os_str().is_empty() {
+        config.data_dir = format!("{}.etcd", config.name).into();
+    }
+    if config.is_explicit("listen-client-urls") && !config.is_explicit("advertise-client-urls") {
+        return refuse("--advertise-client-urls is required when --listen-client-urls is set explicitly");
+    }
+    bindable("listen-peer-urls", &config.listen_peer_urls)?;
+    bindable("listen-client-urls", &config.listen_client_urls)?;
+    bindable("listen-client-http-urls", &config.listen_client_http_urls)?;
+    bindable("listen-metrics-urls", &config.listen_metrics_urls)?;
+    required("listen-peer-urls", &config.listen_peer_urls)?;
+    required("listen-client-urls", &config.listen_client_urls)?;
+    reachable("initial-advertise-peer-urls", &config.initial_advertise_peer_urls)?;
+    reachable("advertise-client-urls", &config.advertise_client_urls)?;
+    config.initial_cluster = initial_cluster(config)?;
+    timing(config)?;
+    config.auto_compaction =
+        auto_compaction(&config.auto_compaction_mode, &config.auto_compaction_retention)?;
+    if config.features.lease_checkpoint_persist && !config.features.lease_checkpoint {
+        return refuse("--feature-gates: LeaseCheckpointPersist requires LeaseCheckpoint");
+    }
+    tls(config)?;
+    if config.ticket_file.is_some() && config.ticket_holder.is_empty() {
+        return refuse("--ticket-file needs --ticket-holder, the pod UID that a ticket must name");
+    }
+    Ok(())
+}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Conflict(why.into()))
+}
+
+fn required(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
+    if urls.is_empty() { refuse(format!("--{flag} must not be empty")) } else { Ok(()) }
+}
+
+fn bindable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
+    for url in urls {
+        let named = matches!(url.address(), Address::Tcp { host, .. } if host != "localhost");
+        if named && url.ip().is_none() {
+            return refuse(format!("--{flag}: expected IP in URL for binding ({url})"));
+        }
+    }
+    Ok(())
+}
+
+fn reachable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
+    required(flag, urls)?;
+    for url in urls {
+        if matches!(url.address(), Address::Tcp { host, .. } if host.is_empty()) {
+            return refuse(format!("--{flag} {url:?} must be \"host:port\" (unexpected empty host)"));
+        }
+    }
+    Ok(())
+}
+
+/// The members at bootstrap: as told, or this member alone.
+fn initial_cluster(config: &Config) -> Result<BTreeMap<String, Vec<Url>>, ConfigError> {
+    if config.initial_cluster_text.is_empty() {
+        return Ok(BTreeMap::from([(config.name.clone(), config.initial_advertise_peer_urls.clone())]));
+    }
+    members("initial-cluster", &config.initial_cluster_text)
+}
+
+/// Reads `name=url,name=url`; a name may come more than once.
+pub(super) fn members(flag: &str, text: &str) -> Result<BTreeMap<String, Vec<Url>>, ConfigError> {
+    let mut members: BTreeMap<String, Vec<Url>> = BTreeMap::new();
+    for pair in text.split(',') {
+        let Some((name, url)) = pair.split_once('=') else {
+            return refuse(format!("--{flag}: {pair:?} is not name=url"));
+        };
+        let url = url.parse().map_err(|error| ConfigError::Conflict(format!("--{flag}: {error}")))?;
+        members.entry(name.trim().to_owned()).or_default().push(url);
+    }
+    for urls in members.values_mut() {
+        urls.sort();
+    }
+    Ok(members)
+}
+
+fn timing(config: &Config) -> Result<(), ConfigError> {
+    let heartbeat = config.heartbeat_interval.as_millis();
+    let election = config.election_timeout.as_millis();
+    if heartbeat == 0 {
+        return refuse("--heartbeat-interval must be >0 (set to 0ms)");
+    }
+    if election == 0 {
+        return refuse("--election-timeout must be >0 (set to 0ms)");
+    }
+    if 5 * heartbeat > election {
+        return refuse(format!(
+            "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
+        ));
+    }
+    if config.election_timeout > ELECTION_TIMEOUT_MAX {
+        return refuse(format!(
+            "--election-timeout[{election}ms] is too long, and should be set less than {}ms",
+            ELECTION_TIMEOUT_MAX.as_millis()
+        ));
+    }
+    if config.compact_hash_check_time.is_zero() {
+        return refuse("--compact-hash-check-time must be >0 (set to 0s)");
+    }
+    Ok(())
+}
+
+fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, ConfigError> {
+    let bad = |why| ConfigError::Conflict(format!("--auto-compaction-retention {retention:?}: {why}"));
+    let count = retention.parse::<u32>().ok();
+    match (mode, count) {
+        ("periodic" | "revision", Some(0)) => Ok(AutoCompaction::Off),
+        ("periodic", Some(hours)) => Ok(AutoCompaction::Periodic(Duration::from_secs(3600) * hours)),
+        ("periodic", None) => match value::duration(retention).map_err(bad)? {
+            Duration::ZERO => Ok(AutoCompaction::Off),
+            period => Ok(AutoCompaction::Periodic(period)),
+        },
+        ("revision", Some(revisions)) => Ok(AutoCompaction::Revision(revisions.into())),
+        ("revision", None) => Err(bad("revision mode takes a number of revisions".to_owned())),
+        _ => refuse(format!("unknown --auto-compaction-mode {mode:?}, use periodic or revision")),
+    }
+}
+
+fn tls(config: &Config) -> Result<(), ConfigError> {
+    if config.tls_min_version > config.tls_max_version {
+        return refuse("--tls-min-version is greater than --tls-max-version");
+    }
+    if config.tls_min_version == TlsVersion::Tls13 && !config.cipher_suites.is_empty() {
+        return refuse("--cipher-suites cannot be configured when only TLS1.3 is enabled");
+    }
+    for (prefix, files) in [("", &config.client_tls), ("peer-", &config.peer_tls)] {
+        if files.cert.is_some() != files.key.is_some() {
+            return refuse(format!(
+                "--{prefix}cert-file and --{prefix}key-file must both be present or both absent"
+            ));
+        }
+        if files.client_cert.is_some() != files.client_key.is_some() {
+            let prefix = if prefix.is_empty() { "client-" } else { "peer-client-" };
+            return refuse(format!(
+                "--{prefix}cert-file and --{prefix}key-file must both be present or both absent"
+            ));
+        }
+        if files.client_cert_auth && files.trusted_ca.is_none() && !files.auto {
+            return refuse(format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file"));
+        }
+        if !files.allowed_cns.is_empty() && !files.allowed_hostnames.is_empty() {
+            return refuse(format!(
+                "--{prefix}cert-allowed-cn and --{prefix}cert-allowed-hostname exclude each other"
+            ));
+        }
+    }
+    let listeners = [
+        ("listen-client-urls", "cert-file", &config.listen_client_urls, &config.client_tls),
+        ("listen-client-http-urls", "cert-file", &config.listen_client_http_urls, &config.client_tls),
+        ("listen-metrics-urls", "cert-file", &config.listen_metrics_urls, &config.client_tls),
+        ("listen-peer-urls", "peer-cert-file", &config.listen_peer_urls, &config.peer_tls),
+    ];
+    for (flag, cert_flag, urls, files) in listeners {
+        let secure = urls.iter().find(|url| url.security() == super::url::Security::Tls);
+        if let Some(url) = secure
+            && files.cert.is_none()
+            && !files.auto
+        {
+            return refuse(format!("--{flag}: TLS key/cert must be provided for {url}: set --{cert_flag}"));
+        }
+    }
+    Ok(())
+}

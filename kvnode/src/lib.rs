@@ -1,0 +1,8 @@
+//! The IO shell of a kvnode member: flags, TLS, the client port, the peer port, and the threads that drive the pure
+//! cores [`kvnode_raft`] and [`kvnode_mvcc`] over the files of [`kvnode_storage`].
+//!
+//! Nothing here decides what a request means: the cores do. Start reading at [`flags`] for what a member is told, at
+//! [`node`] for what it does, and at [`client`] for who may ask.
+
+pub mod flags;
+pub mod limits;
