@@ -1,0 +1,155 @@
+//! Next segments, made ready before they are needed: space reserved, content zero, synced.
+//!
+//! A released segment is used again if there is one: its blocks are already written, so a sync of the log need not
+//! record that they became valid. The zeroing is what makes the decoder see an end.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use crate::{
+    limits::ZERO_STEP_BYTES,
+    vfs::{File, OpenMode, Vfs},
+};
+
+/// Who makes the next segment ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preparation {
+    /// A thread of its own, started when the current segment is half full.
+    #[default]
+    Background,
+    /// The caller, when it is needed: for simulation, where everything happens in one thread.
+    Inline,
+}
+
+/// Makes segments ready. A ready one lies under [`Preparer::next_path`] until its owner renames it.
+#[derive(Debug)]
+pub struct Preparer {
+    job: Job,
+    worker: Option<Worker>,
+    preparation: Preparation,
+}
+
+#[derive(Clone, Debug)]
+struct Job {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    segment_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Worker {
+    result: Receiver<io::Result<Box<dyn File>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Preparer {
+    pub fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, segment_bytes: u64, preparation: Preparation) -> Self {
+        Self { job: Job { vfs, dir, segment_bytes }, worker: None, preparation }
+    }
+
+    /// Where a ready segment lies. Not one of etcd's names: etcd takes its own up again without zeroing them.
+    pub fn next_path(&self) -> PathBuf {
+        self.job.next_path()
+    }
+
+    /// Where a released segment waits to be used again. Only one is kept.
+    pub fn recycled_path(&self) -> PathBuf {
+        self.job.recycled_path()
+    }
+
+    /// Begins to make a segment ready, unless one already is or the caller will do it.
+    pub fn begin(&mut self) -> io::Result<()> {
+        if self.preparation == Preparation::Inline || self.worker.is_some() {
+            return Ok(());
+        }
+        let (sender, result): (SyncSender<_>, _) = sync_channel(1);
+        let job = self.job.clone();
+        let thread = std::thread::Builder::new().name("wal-prepare".into()).spawn(move || {
+            // Nobody listens any more when the log was closed meanwhile; the file is removed at the next start.
+            let _ = sender.send(job.run());
+        })?;
+        self.worker = Some(Worker { result, thread });
+        Ok(())
+    }
+
+    /// A ready segment, waiting for it if need be.
+    pub fn take(&mut self) -> io::Result<Box<dyn File>> {
+        match self.worker.take() {
+            None => self.job.run(),
+            Some(worker) => {
+                let result = worker.result.recv();
+                let joined = worker.thread.join();
+                match (result, joined) {
+                    (Ok(result), Ok(())) => result,
+                    _ => Err(io::Error::other("the thread that prepares log segments died")),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        // Else it might still rename files below the log's next user.
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.thread.join();
+        }
+    }
+}
+
+impl Job {
+    fn next_path(&self) -> PathBuf {
+        self.dir.join("next.tmp")
+    }
+
+    fn recycled_path(&self) -> PathBuf {
+        self.dir.join("recycled.tmp")
+    }
+
+    fn run(&self) -> io::Result<Box<dyn File>> {
+        let next = self.next_path();
+        if self.vfs.exists(&self.recycled_path())? {
+            // The old name is gone for good before the content is: `release_before` synced the directory.
+            self.vfs.rename(&self.recycled_path(), &next)?;
+            let file = self.vfs.open(&next, OpenMode::ReadWrite)?;
+            zero(&*file, 0, file.length()?)?;
+            file.allocate(self.segment_bytes)?;
+            file.sync_data()?;
+            return Ok(file);
+        }
+        let file = self.vfs.open(&next, OpenMode::CreateOrTruncate)?;
+        file.allocate(self.segment_bytes)?;
+        file.sync_data()?;
+        Ok(file)
+    }
+}
+
+/// Overwrites `start..end` with zeros and syncs.
+pub fn zero(file: &dyn File, start: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0; ZERO_STEP_BYTES];
+    let mut at = start;
+    while at < end {
+        let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all_at(&zeros[..step], at)?;
+        file.sync_data()?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
+/// Removes what an earlier run left half made, etcd's own preparations included.
+pub fn remove_leftovers(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
+    for name in vfs.list(dir)? {
+        if name.ends_with(".tmp") {
+            vfs.remove_file(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}

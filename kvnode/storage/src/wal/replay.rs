@@ -1,0 +1,187 @@
+//! From records back to what the log says: hard state, entries, snapshot marks.
+
+use std::path::{Path, PathBuf};
+
+use kvnode_proto::{
+    raftpb::{Entry, HardState},
+    walpb,
+};
+
+use super::{
+    error::WalError,
+    frame::{Frame, Kind},
+    record::{self, Metadata},
+    scan::{self, Ending, Place},
+    segment::SegmentName,
+};
+use crate::vfs::{Vfs, read_all, read_file};
+
+/// What a log holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    /// Whose log it is.
+    pub metadata: Metadata,
+    /// The last hard state; default if none was written.
+    pub hard_state: HardState,
+    /// All entries behind the snapshot mark it was opened at, without gaps. Those above `hard_state.commit` may still
+    /// be overwritten by a leader.
+    pub entries: Vec<Entry>,
+    /// What was cut off the end, if a write had been interrupted.
+    pub torn: Option<TornTail>,
+}
+
+/// The remains of an interrupted write. Nothing in it was ever promised to anyone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub path: PathBuf,
+    /// Where the log now ends, in bytes.
+    pub offset: u64,
+    /// How many bytes behind that were blanked.
+    pub bytes: u64,
+    /// What was wrong with the first of them.
+    pub reason: &'static str,
+}
+
+/// Collects records into a [`Replay`].
+pub struct Collector {
+    from: walpb::Snapshot,
+    pub metadata: Option<Vec<u8>>,
+    pub state: HardState,
+    pub entries: Vec<Entry>,
+    pub last_index: u64,
+    found_mark: bool,
+}
+
+impl Collector {
+    pub fn new(from: &walpb::Snapshot) -> Self {
+        Self {
+            from: from.clone(),
+            metadata: None,
+            state: HardState::default(),
+            entries: Vec::new(),
+            last_index: 0,
+            found_mark: false,
+        }
+    }
+
+    /// Whether the mark to read from was there.
+    pub fn found_mark(&self) -> bool {
+        self.found_mark
+    }
+
+    pub fn visit(&mut self, path: &Path, at: usize, record: Frame<'_>) -> Result<(), WalError> {
+        self.take(record).map_err(|reason| WalError::corrupt(path, at, reason))
+    }
+
+    fn take(&mut self, record: Frame<'_>) -> Result<(), &'static str> {
+        match record.kind {
+            Kind::Metadata => self.take_metadata(record.data),
+            Kind::Entry => self.take_entry(record::decode_entry(record.data).ok_or("malformed entry")?),
+            Kind::State => {
+                let state = record::decode_state(record.data).ok_or("malformed hard state")?;
+                if state.term < self.state.term {
+                    return Err("the term goes back");
+                }
+                self.state = state;
+                Ok(())
+            }
+            Kind::Snapshot => self.take_mark(&record::decode_mark(record.data).ok_or("malformed snapshot mark")?),
+            Kind::Crc => Ok(()),
+        }
+    }
+
+    fn take_metadata(&mut self, data: &[u8]) -> Result<(), &'static str> {
+        match &self.metadata {
+            Some(known) if known != data => Err("metadata of another member or cluster"),
+            Some(_) => Ok(()),
+            None => {
+                self.metadata = Some(data.to_vec());
+                Ok(())
+            }
+        }
+    }
+
+    /// A later entry of the same index replaces the earlier one and all behind it.
+    fn take_entry(&mut self, entry: Entry) -> Result<(), &'static str> {
+        self.last_index = entry.index;
+        if entry.index <= self.from.index {
+            return Ok(());
+        }
+        let position = usize::try_from(entry.index - self.from.index - 1).map_err(|_| "an entry out of order")?;
+        if position > self.entries.len() {
+            return Err("entries are missing before this one");
+        }
+        self.entries.truncate(position);
+        if self.entries.last().is_some_and(|last| last.term > entry.term) {
+            return Err("an entry's term is below that of the entry before it");
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn take_mark(&mut self, mark: &walpb::Snapshot) -> Result<(), &'static str> {
+        if mark.index == self.from.index {
+            if mark.term != self.from.term {
+                return Err("the snapshot mark has another term than the checkpoint");
+            }
+            self.found_mark = true;
+        }
+        self.last_index = self.last_index.max(mark.index);
+        Ok(())
+    }
+}
+
+/// The marks of snapshots that the log says were taken, oldest first, up to its commit index. `names` is a run of
+/// segments without gaps.
+pub fn snapshot_marks(vfs: &dyn Vfs, dir: &Path, names: &[SegmentName]) -> Result<Vec<walpb::Snapshot>, WalError> {
+    let mut marks = Vec::new();
+    let mut commit = 0;
+    let mut crc = None;
+    for (position, name) in names.iter().enumerate() {
+        let path = name.path_in(dir);
+        let data = read_file(vfs, &path).map_err(WalError::io("read write-ahead log segment", &path))?;
+        let place = if position + 1 == names.len() { Place::Tail } else { Place::Inner };
+        scan::scan(&path, &data, place, &mut crc, |at, record| {
+            match record.kind {
+                Kind::Snapshot => marks.push(
+                    record::decode_mark(record.data)
+                        .ok_or_else(|| WalError::corrupt(&path, at, "malformed snapshot mark"))?,
+                ),
+                Kind::State => {
+                    commit = record::decode_state(record.data)
+                        .ok_or_else(|| WalError::corrupt(&path, at, "malformed hard state"))?
+                        .commit;
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+    }
+    marks.retain(|mark| mark.index <= commit);
+    Ok(marks)
+}
+
+/// Reads `names` into `collector`; the last of them is `tail`, already open. Returns how it ends and the checksum there.
+pub fn read_segments(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    names: &[SegmentName],
+    tail: &dyn crate::vfs::File,
+    collector: &mut Collector,
+) -> Result<(Ending, u32), WalError> {
+    let mut crc = None;
+    let Some((last, inner)) = names.split_last() else {
+        return Err(WalError::Missing { dir: dir.to_owned() });
+    };
+    for name in inner {
+        let path = name.path_in(dir);
+        let data = read_file(vfs, &path).map_err(WalError::io("read write-ahead log segment", &path))?;
+        scan::scan(&path, &data, Place::Inner, &mut crc, |at, record| collector.visit(&path, at, record))?;
+    }
+    let path = last.path_in(dir);
+    let data = read_all(tail).map_err(WalError::io("read write-ahead log segment", &path))?;
+    let ending =
+        scan::scan(&path, &data, Place::Tail, &mut crc, |at, record| collector.visit(&path, at, record))?;
+    Ok((ending, crc.unwrap_or(0)))
+}
