@@ -6,3 +6,5 @@
 
 pub mod flags;
 pub mod limits;
+pub mod log;
+pub mod tls;

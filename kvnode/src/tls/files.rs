@@ -1,0 +1,86 @@
+//! Reading certificates, keys and revocation lists from PEM files, with errors that name the flag.
+
+use std::path::{Path, PathBuf};
+
+use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
+
+use super::{Side, TlsError};
+
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Read {
+        flag: flag.to_owned(),
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn invalid(flag: &str, path: &Path, why: impl ToString) -> TlsError {
+    TlsError::Invalid { flag: flag.to_owned(), path: path.to_owned(), why: why.to_string() }
+}
+
+fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(&read(flag, path)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|why| invalid(flag, path, format!("malformed PEM: {why}")))?;
+    if certificates.is_empty() {
+        return Err(TlsError::Empty { flag: flag.to_owned(), path: path.to_owned(), what: "certificate" });
+    }
+    Ok(certificates)
+}
+
+fn private_key(flag: &str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(flag, path)?).map_err(|why| match why {
+        pem::Error::NoItemsFound => {
+            TlsError::Empty { flag: flag.to_owned(), path: path.to_owned(), what: "private key" }
+        }
+        why => invalid(flag, path, format!("malformed PEM: {why}")),
+    })
+}
+
+/// A certificate chain and its key, proven to belong together.
+pub(super) fn key_pair(
+    side: Side,
+    names: (&str, &str),
+    cert: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let (cert_flag, key_flag) = (side.flag(names.0), side.flag(names.1));
+    let chain = certificates(&cert_flag, cert)?;
+    let secret = private_key(&key_flag, key)?;
+    CertifiedKey::from_der(chain, secret, provider).map_err(|why| match why {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::Mismatch { cert_flag, cert: cert.to_owned(), key_flag, key: key.to_owned() }
+        }
+        why @ rustls::Error::InvalidCertificate(_) => invalid(&cert_flag, cert, why),
+        why => invalid(&key_flag, key, why),
+    })
+}
+
+/// Every CA certificate of a bundle.
+pub(super) fn authorities(side: Side, path: &Path) -> Result<RootCertStore, TlsError> {
+    let flag = side.flag("trusted-ca-file");
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&flag, path)? {
+        roots.add(certificate).map_err(|why| invalid(&flag, path, why))?;
+    }
+    Ok(roots)
+}
+
+/// Revocation lists, as PEM or as one DER.
+pub(super) fn revocations(
+    side: Side,
+    path: Option<&PathBuf>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let flag = side.flag("crl-file");
+    let bytes = read(&flag, path)?;
+    let lists = CertificateRevocationListDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|why| invalid(&flag, path, format!("malformed PEM: {why}")))?;
+    Ok(if lists.is_empty() { vec![CertificateRevocationListDer::from(bytes)] } else { lists })
+}

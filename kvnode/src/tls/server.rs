@@ -1,0 +1,119 @@
+//! The side that is dialled.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::{
+    ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::warn;
+
+use super::{Policy, Side, TlsError, auto, files, names::AllowedNames, reload::Reloading};
+use crate::{flags::config::TlsFiles, limits};
+
+/// Accepts TLS connections with the certificate, key and CA that the files hold at that moment.
+///
+/// Both HTTP/2 and HTTP/1.1 are offered by ALPN. A client certificate is demanded when there is a CA to check it by.
+#[derive(Clone)]
+pub struct Acceptor {
+    side: Side,
+    config: Arc<Reloading<ServerConfig>>,
+}
+
+impl Acceptor {
+    /// Reads the files once, so that a member with bad ones does not start.
+    ///
+    /// # Errors
+    /// The first file that is missing, malformed or does not match, with its flag.
+    pub fn load(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<Self, TlsError> {
+        let self_signed = match (&tls.cert, tls.auto) {
+            (None, true) => Some(Arc::new(auto::certificate(side, policy)?)),
+            _ => None,
+        };
+        let watched =
+            [&tls.cert, &tls.key, &tls.trusted_ca, &tls.crl].into_iter().flatten().cloned().collect();
+        let (tls, policy) = (tls.clone(), policy.clone());
+        let build = Box::new(move || build(side, &tls, &policy, self_signed.as_ref()));
+        let config = Arc::new(Reloading::new(side.endpoint(), watched, build)?);
+        Ok(Self { side, config })
+    }
+
+    /// Performs the handshake. A refused one is logged here; the connection is over then.
+    pub async fn accept<IO>(&self, io: IO, remote: &str) -> Option<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = TlsAcceptor::from(self.config.current()).accept(io);
+        let limit = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
+        let error = match tokio::time::timeout(limit, handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no TLS handshake within {limit:?}"),
+        };
+        warn!(remote_addr = remote, error, "rejected connection on {} endpoint", self.side.endpoint());
+        None
+    }
+}
+
+fn build(
+    side: Side,
+    tls: &TlsFiles,
+    policy: &Policy,
+    self_signed: Option<&Arc<CertifiedKey>>,
+) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(policy.provider()?);
+    let certified = match (&tls.cert, &tls.key, self_signed) {
+        (Some(cert), Some(key), _) => {
+            Arc::new(files::key_pair(side, ("cert-file", "key-file"), cert, key, &provider)?)
+        }
+        (_, _, Some(made)) => Arc::clone(made),
+        _ => return Err(TlsError::NoCertificate { flag: side.flag("cert-file") }),
+    };
+    let setup = |source| TlsError::Setup { side: side.endpoint(), source };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&policy.versions())
+        .map_err(setup)?;
+    let builder = match &tls.trusted_ca {
+        Some(_) => builder.with_client_cert_verifier(client_verifier(side, tls, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Resumption would let a client in on a certificate that was checked against an earlier revocation list.
+    if tls.crl.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
+}
+
+fn client_verifier(
+    side: Side,
+    tls: &TlsFiles,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(ca) = &tls.trusted_ca else {
+        return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
+    };
+    let roots = Arc::new(files::authorities(side, ca)?);
+    let revoked = files::revocations(side, tls.crl.as_ref())?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    if !revoked.is_empty() {
+        // As etcd: the list names certificates to refuse; one whose status it does not tell is good.
+        builder =
+            builder.with_crls(revoked).only_check_end_entity_revocation().allow_unknown_revocation_status();
+    }
+    let chain = builder.build().map_err(|why| TlsError::Invalid {
+        flag: side.flag(if tls.crl.is_some() { "crl-file" } else { "trusted-ca-file" }),
+        path: tls.crl.clone().unwrap_or_else(|| ca.clone()),
+        why: why.to_string(),
+    })?;
+    Ok(Arc::new(AllowedNames {
+        chain,
+        common_names: tls.allowed_cns.clone(),
+        host_names: tls.allowed_hostnames.clone(),
+    }))
+}

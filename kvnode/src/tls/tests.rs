@@ -1,0 +1,198 @@
+//! Promises about files that change, and about who gets in.
+
+use std::{fs, path::PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ProtocolVersion;
+use tempfile::TempDir;
+
+use super::*;
+use crate::flags::config::TlsFiles;
+
+/// A CA with leaves in a directory.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "ca");
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn leaf(&self, common_name: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+fn write(dir: &TempDir, name: &str, text: &str) -> PathBuf {
+    // Written aside and renamed, as whoever rotates certificates should.
+    let path = dir.path().join(name);
+    let aside = dir.path().join(format!("{name}.new"));
+    fs::write(&aside, text).unwrap();
+    fs::rename(&aside, &path).unwrap();
+    path
+}
+
+fn install(dir: &TempDir, authority: &Authority, common_name: &str) -> TlsFiles {
+    let (cert, key) = authority.leaf(common_name);
+    TlsFiles {
+        cert: Some(write(dir, "tls.crt", &cert)),
+        key: Some(write(dir, "tls.key", &key)),
+        trusted_ca: Some(write(dir, "ca.crt", &authority.pem)),
+        client_cert_auth: true,
+        ..TlsFiles::default()
+    }
+}
+
+fn policy() -> Policy {
+    Policy::of(&Config::default())
+}
+
+/// Dials and says one byte each way; the server's certificate's common name, or what failed.
+async fn shake(acceptor: &Acceptor, connector: &Connector) -> Result<String, String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, far) = tokio::io::duplex(16 * 1024);
+    let serve = async {
+        if let Some(mut stream) = acceptor.accept(far, "test").await {
+            let _ = stream.write_all(b"!").await;
+            let _ = stream.shutdown().await;
+        }
+    };
+    let dial = async {
+        let mut stream = connector.connect("localhost", near).await.map_err(|error| error.to_string())?;
+        // In TLS 1.3 the refusal of a client certificate only shows on the first read.
+        stream.read_u8().await.map_err(|error| error.to_string())?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        Ok(chain.first().and_then(names::common_name).unwrap_or_default())
+    };
+    tokio::join!(serve, dial).1
+}
+
+#[tokio::test]
+async fn a_rotated_certificate_and_ca_serve_the_next_connection() {
+    let dir = TempDir::new().unwrap();
+    let first = Authority::new();
+    let files = install(&dir, &first, "one");
+    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+    assert_eq!(shake(&acceptor, &connector).await, Ok("one".to_owned()));
+
+    install(&dir, &first, "two");
+    assert_eq!(shake(&acceptor, &connector).await, Ok("two".to_owned()));
+
+    install(&dir, &Authority::new(), "three");
+    assert_eq!(shake(&acceptor, &connector).await, Ok("three".to_owned()));
+}
+
+#[tokio::test]
+async fn a_bad_new_file_leaves_the_last_good_one_in_use() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new();
+    let files = install(&dir, &authority, "one");
+    let acceptor = Acceptor::load(Side::Client, &files, &policy()).unwrap();
+    let connector = Connector::load(Side::Client, &files, &policy()).unwrap();
+
+    write(&dir, "tls.key", &authority.leaf("other").1);
+    assert_eq!(shake(&acceptor, &connector).await, Ok("one".to_owned()));
+    fs::remove_file(dir.path().join("ca.crt")).unwrap();
+    assert_eq!(shake(&acceptor, &connector).await, Ok("one".to_owned()));
+    install(&dir, &authority, "two");
+    assert_eq!(shake(&acceptor, &connector).await, Ok("two".to_owned()));
+}
+
+#[tokio::test]
+async fn only_allowed_names_of_the_own_ca_get_in() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new();
+    let mut files = install(&dir, &authority, "member");
+    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+    let accepts = async |files: &TlsFiles| {
+        shake(&Acceptor::load(Side::Peer, files, &policy()).unwrap(), &connector).await
+    };
+
+    files.allowed_cns = vec!["other".to_owned()];
+    assert!(accepts(&files).await.unwrap_err().contains("BadCertificate"));
+    files.allowed_cns = vec!["other".to_owned(), "member".to_owned()];
+    assert_eq!(accepts(&files).await, Ok("member".to_owned()));
+    files.allowed_cns.clear();
+    files.allowed_hostnames = vec!["example.org".to_owned()];
+    assert!(accepts(&files).await.unwrap_err().contains("BadCertificate"));
+    files.allowed_hostnames = vec!["localhost".to_owned()];
+    assert_eq!(accepts(&files).await, Ok("member".to_owned()));
+
+    let strangers = TempDir::new().unwrap();
+    let mut strange = install(&strangers, &Authority::new(), "member");
+    strange.trusted_ca = files.trusted_ca.clone();
+    let stranger = Connector::load(Side::Peer, &strange, &policy()).unwrap();
+    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+    assert!(shake(&acceptor, &stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn auto_tls_needs_no_files() {
+    let files = TlsFiles { auto: true, ..TlsFiles::default() };
+    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+    assert!(shake(&acceptor, &connector).await.is_ok());
+}
+
+#[test]
+fn bad_files_are_named_with_their_flag_in_one_line() {
+    let dir = TempDir::new().unwrap();
+    let authority = Authority::new();
+    let good = install(&dir, &authority, "one");
+    let missing = dir.path().join("missing");
+    let other_key = write(&dir, "other.key", &authority.leaf("x").1);
+    let empty = write(&dir, "empty", "");
+    let garbled = write(&dir, "garbled", "-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n");
+    let with = |change: &dyn Fn(&mut TlsFiles)| {
+        let mut files = good.clone();
+        change(&mut files);
+        files
+    };
+    for (files, flag, part) in [
+        (with(&|f| f.cert = Some(missing.clone())), "--peer-cert-file", "missing"),
+        (with(&|f| f.key = Some(missing.clone())), "--peer-key-file", "missing"),
+        (with(&|f| f.key = Some(other_key.clone())), "--peer-key-file", "do not belong together"),
+        (with(&|f| f.key = Some(empty.clone())), "--peer-key-file", "no PEM private key"),
+        (with(&|f| f.cert = Some(garbled.clone())), "--peer-cert-file", "garbled"),
+        (with(&|f| f.trusted_ca = Some(empty.clone())), "--peer-trusted-ca-file", "no PEM certificate"),
+        (with(&|f| f.crl = Some(garbled.clone())), "--peer-crl-file", "garbled"),
+        (TlsFiles::default(), "--peer-cert-file", "is not set"),
+    ] {
+        let error = Acceptor::load(Side::Peer, &files, &policy()).err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{flag} {part} is refused"));
+        assert!(error.contains(flag) && error.contains(part) && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn version_bounds_and_suites_hold() {
+    let dir = TempDir::new().unwrap();
+    let files = install(&dir, &Authority::new(), "one");
+    let mut old = policy();
+    old.max = TlsVersion::Tls12;
+    let mut new = policy();
+    new.min = TlsVersion::Tls13;
+    let acceptor = Acceptor::load(Side::Client, &files, &new).unwrap();
+    assert!(shake(&acceptor, &Connector::load(Side::Client, &files, &old).unwrap()).await.is_err());
+    assert!(shake(&acceptor, &Connector::load(Side::Client, &files, &new).unwrap()).await.is_ok());
+    assert_eq!(new.versions()[0].version, ProtocolVersion::TLSv1_3);
+
+    old.cipher_suites = vec!["TLS_RSA_WITH_AES_128_CBC_SHA".to_owned()];
+    assert!(Acceptor::load(Side::Client, &files, &old).is_err());
+    old.cipher_suites = vec!["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".to_owned()];
+    let acceptor = Acceptor::load(Side::Client, &files, &old).unwrap();
+    assert!(shake(&acceptor, &Connector::load(Side::Client, &files, &policy()).unwrap()).await.is_ok());
+    old.cipher_suites = vec!["AES".to_owned()];
+    assert!(matches!(old.provider(), Err(TlsError::CipherSuites(_))));
+}
