@@ -1,0 +1,105 @@
+//! Membership changes: read and judged by our own types before the raft core sees them.
+//!
+//! The raft crate numbers kinds differently from etcd (it has no *update*, and *add learner* is 2 instead of 3), so its
+//! own parser never sees an entry: [`crate::RaftNode`] proposes changes without it and applies what is decoded here.
+
+use kvnode_proto::raftpb;
+use prost::Message as _;
+use raft::eraftpb;
+
+use crate::{error::ConfChangeError, id::MemberId};
+
+/// Reads a membership change from the data of a log entry.
+///
+/// # Errors
+/// When the bytes are malformed, the kind is unknown, or no member is named.
+pub fn decode(data: &[u8]) -> Result<raftpb::ConfChange, ConfChangeError> {
+    let change = raftpb::ConfChange::decode(data).map_err(|e| ConfChangeError::Decode(e.to_string()))?;
+    kind(&change)?;
+    if change.node_id == 0 {
+        return Err(ConfChangeError::NoMember);
+    }
+    Ok(change)
+}
+
+/// Judges the entries of a proposal that a peer forwarded.
+pub(crate) fn check_proposal(entries: &[raftpb::Entry]) -> Result<(), ConfChangeError> {
+    for entry in entries {
+        match raftpb::EntryType::try_from(entry.r#type) {
+            Ok(raftpb::EntryType::EntryNormal) => {}
+            Ok(raftpb::EntryType::EntryConfChange) => {
+                decode(&entry.data)?;
+            }
+            Ok(raftpb::EntryType::EntryConfChangeV2) => return Err(ConfChangeError::Joint),
+            Err(_) => return Err(ConfChangeError::UnknownKind(entry.r#type)),
+        }
+    }
+    Ok(())
+}
+
+/// The change in the raft crate's terms. `None`: an update, which concerns the member's attributes and not raft.
+pub(crate) fn change_in(change: &raftpb::ConfChange) -> Result<Option<eraftpb::ConfChange>, ConfChangeError> {
+    use raftpb::ConfChangeType as Kind;
+    let kind = match kind(change)? {
+        Kind::ConfChangeAddNode => eraftpb::ConfChangeType::AddNode,
+        Kind::ConfChangeRemoveNode => eraftpb::ConfChangeType::RemoveNode,
+        Kind::ConfChangeAddLearnerNode => eraftpb::ConfChangeType::AddLearnerNode,
+        Kind::ConfChangeUpdateNode => return Ok(None),
+    };
+    let mut out = eraftpb::ConfChange::default();
+    out.set_change_type(kind);
+    out.node_id = change.node_id;
+    Ok(Some(out))
+}
+
+fn kind(change: &raftpb::ConfChange) -> Result<raftpb::ConfChangeType, ConfChangeError> {
+    raftpb::ConfChangeType::try_from(change.r#type).map_err(|_| ConfChangeError::UnknownKind(change.r#type))
+}
+
+/// Encodes a change as the data of a log entry.
+#[must_use]
+pub fn encode(change: &raftpb::ConfChange) -> bytes::Bytes {
+    change.encode_to_vec().into()
+}
+
+/// The entry that makes `member` a voter when a cluster is created; `context` is etcd's JSON of the member.
+///
+/// Every bootstrapping member writes the same entries, at term 1 from index 1, as already committed: that is how etcd
+/// creates a static cluster, and why members must agree on the initial cluster to the letter.
+#[must_use]
+pub fn bootstrap_entry(index: u64, member: MemberId, context: bytes::Bytes) -> raftpb::Entry {
+    let change = raftpb::ConfChange {
+        id: 0,
+        r#type: raftpb::ConfChangeType::ConfChangeAddNode as i32,
+        node_id: member.0,
+        context,
+    };
+    raftpb::Entry { r#type: raftpb::EntryType::EntryConfChange as i32, term: 1, index, data: encode(&change) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: i32, node_id: u64) -> raftpb::ConfChange {
+        raftpb::ConfChange { r#type: kind, node_id, ..Default::default() }
+    }
+
+    #[test]
+    fn etcd_numbers_are_translated() {
+        let kind_of = |n| change_in(&change(n, 7)).map(|c| c.map(|c| c.get_change_type()));
+        assert_eq!(kind_of(0), Ok(Some(eraftpb::ConfChangeType::AddNode)));
+        assert_eq!(kind_of(1), Ok(Some(eraftpb::ConfChangeType::RemoveNode)));
+        assert_eq!(kind_of(2), Ok(None), "an update is not the raft crate's 2, add learner");
+        assert_eq!(kind_of(3), Ok(Some(eraftpb::ConfChangeType::AddLearnerNode)));
+        assert_eq!(kind_of(4), Err(ConfChangeError::UnknownKind(4)));
+    }
+
+    #[test]
+    fn malformed_changes_are_refused() {
+        assert!(matches!(decode(&[0xff]), Err(ConfChangeError::Decode(_))));
+        assert_eq!(decode(&encode(&change(0, 0))), Err(ConfChangeError::NoMember));
+        let joint = raftpb::Entry { r#type: 2, ..Default::default() };
+        assert_eq!(check_proposal(&[joint]), Err(ConfChangeError::Joint));
+    }
+}
