@@ -1,0 +1,26 @@
+//! What a request is taken to cost, and which requests the NOSPACE alarm stops (etcd: `server/storage/quota.go`).
+
+use kvnode_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request};
+
+use crate::limits::QUOTA_PUT_OVERHEAD_BYTES;
+
+/// Bytes that `request` may add to the store.
+#[must_use]
+pub fn put_cost_bytes(request: &PutRequest) -> u64 {
+    QUOTA_PUT_OVERHEAD_BYTES + (request.key.len() + request.value.len()) as u64
+}
+
+/// Bytes that `request` may add to the store: those of its dearer branch. 0 if no branch puts anything.
+#[must_use]
+pub fn txn_cost_bytes(request: &TxnRequest) -> u64 {
+    let branch = |ops: &[RequestOp]| ops.iter().map(op_cost_bytes).sum::<u64>();
+    branch(&request.success).max(branch(&request.failure))
+}
+
+fn op_cost_bytes(op: &RequestOp) -> u64 {
+    match &op.request {
+        Some(Request::RequestPut(put)) => put_cost_bytes(put),
+        Some(Request::RequestTxn(txn)) => txn_cost_bytes(txn),
+        _ => 0,
+    }
+}
