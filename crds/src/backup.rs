@@ -142,9 +142,6 @@ pub struct EtcdBackupStatus {
     /// etcd version the snapshot is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Cluster ID in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster_id: Option<String>,
     /// Member the snapshot was taken from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,

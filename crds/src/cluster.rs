@@ -118,7 +118,10 @@ pub struct EtcdClusterSpec {
 pub struct Storage {
     /// Size of each volume, for example `8Gi`. It can grow where the storage class allows it, never shrink.
     #[serde(default = "default_storage_size")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$"))]
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$")
+    )]
     #[x_kube(
         validation = Rule::new("isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0").message("must be a quantity of at least 64Mi, for example 8Gi"),
         validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0").message("volumes cannot shrink; keep the size or raise it")

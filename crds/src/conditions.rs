@@ -29,8 +29,14 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type, in the order status lists them.
-    pub const ALL: [Self; 6] =
-        [Self::Ready, Self::Available, Self::Progressing, Self::Degraded, Self::TLSReady, Self::BackupHealthy];
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::Available,
+        Self::Progressing,
+        Self::Degraded,
+        Self::TLSReady,
+        Self::BackupHealthy,
+    ];
 
     /// The name as it stands in `status.conditions[].type`.
     pub const fn as_str(self) -> &'static str {

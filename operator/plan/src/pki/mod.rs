@@ -1,0 +1,51 @@
+//! Certificates: what has to be issued, whether what is there is good, and the signing itself.
+//!
+//! The decision (an [`IssueRequest`]) is pure. Key pairs are made by the shell, which owns randomness, and
+//! come in as arguments; signing an ECDSA certificate draws its nonce inside ring, so `issue` is called by
+//! the shell, never by the planner.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// Secret key of the trusted authorities, PEM.
+pub const CA_CRT: &str = "ca.crt";
+/// Secret key of the certificate, PEM.
+pub const TLS_CRT: &str = "tls.crt";
+/// Secret key of the private key, PEM.
+pub const TLS_KEY: &str = "tls.key";
+
+/// Who a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The cluster's own authority.
+    Authority,
+    /// What members show to clients.
+    Server,
+    /// What members show to each other.
+    Peer,
+    /// For applications.
+    Client,
+    /// For the operator and backup Jobs.
+    Operator,
+}
+
+/// A certificate to issue and the Secret to put it in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssueRequest {
+    /// Who it is for.
+    pub role: Role,
+    /// Name, namespace, labels and owner of the Secret.
+    pub metadata: ObjectMeta,
+    /// Subject common name.
+    pub common_name: String,
+    /// DNS names.
+    pub dns_names: Vec<String>,
+    /// IP addresses.
+    pub ip_addresses: Vec<std::net::IpAddr>,
+    /// Begin of validity; a little in the past, for clocks that lag.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Why it is issued, for the event.
+    pub why: String,
+}
