@@ -40,8 +40,8 @@ impl KeyIndex {
 
     /// Adds a write of `key`; `write` makes it from what the key was before and must name a newer revision.
     pub(crate) fn upsert(&mut self, key: &[u8], mut write: impl FnMut(Option<&Entry>) -> Version) {
-        let (_, split) = Node::upsert(&mut self.root, key, &mut write);
-        if let Some((separator, right)) = split {
+        let upserted = Node::upsert(&mut self.root, key, &mut write);
+        if let Some((separator, right)) = upserted.split {
             self.root = Arc::new(Node::root_of(self.root.clone(), &separator, right));
         }
     }

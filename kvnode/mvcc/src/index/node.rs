@@ -49,8 +49,14 @@ struct Child {
     newest: i64,
 }
 
-/// What an insertion gives back: the new right half and its first key, if the node split.
-pub(super) type Split = Option<(Vec<u8>, Arc<Node>)>;
+/// What an insertion gives back.
+pub(super) struct Upserted {
+    version: Version,
+    /// Whether the key existed before.
+    was_alive: bool,
+    /// The new right half and its first key, if the node split.
+    pub(super) split: Option<(Vec<u8>, Arc<Node>)>,
+}
 
 impl Entry {
     /// The write that readers at revision `main` see; `None` if the key does not exist then.
@@ -123,12 +129,12 @@ impl Node {
         }
     }
 
-    /// Adds a write of `key`, made by `write` from what the key was before. `None` from `write` leaves all as it was.
+    /// Adds a write of `key`, made by `write` from what the key was before.
     pub(super) fn upsert(
         this: &mut Arc<Self>,
         key: &[u8],
         write: &mut impl FnMut(Option<&Entry>) -> Version,
-    ) -> (Version, Split) {
+    ) -> Upserted {
         match Arc::make_mut(this) {
             Self::Leaf(leaf) => leaf.upsert(key, write),
             Self::Inner(inner) => inner.upsert(key, write),
@@ -254,12 +260,13 @@ impl Node {
 }
 
 impl Leaf {
-    fn upsert(&mut self, key: &[u8], write: &mut impl FnMut(Option<&Entry>) -> Version) -> (Version, Split) {
+    fn upsert(&mut self, key: &[u8], write: &mut impl FnMut(Option<&Entry>) -> Version) -> Upserted {
         let (at, version) = match self.keys.search(key) {
             Ok(at) => {
+                let was_alive = !self.entries[at].newest.tombstone;
                 let version = write(Some(&self.entries[at]));
                 self.entries[at].add(version);
-                return (version, None);
+                return Upserted { version, was_alive, split: None };
             }
             Err(at) => (at, write(None)),
         };
@@ -268,13 +275,14 @@ impl Leaf {
         self.entries.insert(at, Entry { newest: version, older: None });
         let too_long = self.keys.byte_len() > NODE_KEY_BYTES && self.entries.len() >= 4;
         if self.entries.len() <= NODE_FANOUT && !too_long {
-            return (version, None);
+            return Upserted { version, was_alive: false, split: None };
         }
         // Keys that come in order leave full leaves behind.
         let middle = if at + 1 == self.entries.len() { at } else { self.entries.len() / 2 };
         let right = Self { keys: self.keys.split_off(middle), entries: self.entries.split_off(middle) };
         self.entries.shrink_to_fit();
-        (version, Some((right.keys.get(0).to_vec(), Arc::new(Node::Leaf(right)))))
+        let split = Some((right.keys.get(0).to_vec(), Arc::new(Node::Leaf(right))));
+        Upserted { version, was_alive: false, split }
     }
 
     fn compacted(&self, main: i64, drop: &mut impl FnMut(Version)) -> Self {
@@ -304,25 +312,21 @@ impl Inner {
         }
     }
 
-    fn upsert(&mut self, key: &[u8], write: &mut impl FnMut(Option<&Entry>) -> Version) -> (Version, Split) {
+    fn upsert(&mut self, key: &[u8], write: &mut impl FnMut(Option<&Entry>) -> Version) -> Upserted {
         let at = self.child_of(key);
         let child = &mut self.children[at];
-        let mut was_alive = false;
-        let (version, split) = Node::upsert(&mut child.node, key, &mut |entry| {
-            was_alive = entry.is_some_and(|entry| !entry.newest.tombstone);
-            write(entry)
-        });
+        let Upserted { version, was_alive, split } = Node::upsert(&mut child.node, key, write);
         let Some((separator, right)) = split else {
             child.live = child.live + u64::from(!version.tombstone) - u64::from(was_alive);
             child.newest = version.main;
-            return (version, None);
+            return Upserted { version, was_alive, split: None };
         };
         *child = Child::of(child.node.clone());
         self.separators.insert(at, &separator);
         grow(&mut self.children, 1);
         self.children.insert(at + 1, Child::of(right));
         if self.children.len() <= NODE_FANOUT {
-            return (version, None);
+            return Upserted { version, was_alive, split: None };
         }
         let middle = if at + 2 == self.children.len() { at + 1 } else { self.children.len() / 2 };
         let mut separators = self.separators.split_off(middle - 1);
@@ -330,7 +334,8 @@ impl Inner {
         separators = separators.split_off(1);
         let children = self.children.split_off(middle);
         self.children.shrink_to_fit();
-        (version, Some((separator, Arc::new(Node::Inner(Self { separators, children })))))
+        let split = Some((separator, Arc::new(Node::Inner(Self { separators, children }))));
+        Upserted { version, was_alive, split }
     }
 
     fn compact(
