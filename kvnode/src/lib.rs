@@ -7,4 +7,5 @@
 pub mod flags;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod tls;

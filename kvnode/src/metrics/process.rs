@@ -1,0 +1,105 @@
+//! What the kernel knows about this process, read from `/proc` at each scrape.
+
+use std::fs;
+
+use prometheus::{Gauge, IntGauge};
+
+use super::Register;
+
+pub(super) struct Process {
+    cpu_seconds: Gauge,
+    open_fds: IntGauge,
+    max_fds: IntGauge,
+    resident_bytes: IntGauge,
+    virtual_bytes: IntGauge,
+    start_seconds: Gauge,
+    os_fds_used: IntGauge,
+    os_fds_limit: IntGauge,
+}
+
+impl Process {
+    pub(super) fn new(register: &Register<'_>) -> Self {
+        Self {
+            cpu_seconds: register
+                .add(Gauge::new("process_cpu_seconds_total", "Total user and system CPU time in seconds.")),
+            open_fds: register.gauge("process_open_fds", "Number of open file descriptors."),
+            max_fds: register.gauge("process_max_fds", "Maximum number of open file descriptors."),
+            resident_bytes: register.gauge("process_resident_memory_bytes", "Resident memory in bytes."),
+            virtual_bytes: register.gauge("process_virtual_memory_bytes", "Virtual memory in bytes."),
+            start_seconds: register.add(Gauge::new(
+                "process_start_time_seconds",
+                "Start time of the process since the unix epoch in seconds.",
+            )),
+            os_fds_used: register.gauge("os_fd_used", "The number of used file descriptors."),
+            os_fds_limit: register.gauge("os_fd_limit", "The file descriptor limit."),
+        }
+    }
+
+    /// Sets the gauges; one that cannot be read keeps its value.
+    pub(super) fn read(&self) {
+        if let Ok(entries) = fs::read_dir("/proc/self/fd") {
+            let open = i64::try_from(entries.count()).unwrap_or(i64::MAX);
+            self.open_fds.set(open);
+            self.os_fds_used.set(open);
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
+        self.max_fds.set(limit);
+        self.os_fds_limit.set(limit);
+        if let Some(stat) = Stat::read() {
+            self.cpu_seconds.set(stat.cpu_seconds);
+            self.resident_bytes.set(stat.resident_bytes);
+            self.virtual_bytes.set(stat.virtual_bytes);
+            if let Some(boot) = boot_seconds() {
+                self.start_seconds.set(boot + stat.start_seconds);
+            }
+        }
+    }
+}
+
+/// Fields of `/proc/self/stat`.
+struct Stat {
+    cpu_seconds: f64,
+    /// Since boot.
+    start_seconds: f64,
+    virtual_bytes: i64,
+    resident_bytes: i64,
+}
+
+/// The kernel counts times for user space in this many ticks a second on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+impl Stat {
+    fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/self/stat").ok()?;
+        // The command's name may contain anything, so count from its closing parenthesis.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        let page_bytes = i64::try_from(rustix::param::page_size()).ok()?;
+        Some(Self {
+            cpu_seconds: (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND,
+            start_seconds: ticks(19)? / TICKS_PER_SECOND,
+            virtual_bytes: fields.get(20)?.parse().ok()?,
+            resident_bytes: fields.get(21)?.parse::<i64>().ok()? * page_bytes,
+        })
+    }
+}
+
+fn boot_seconds() -> Option<f64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_plausible_values() {
+        let stat = Stat::read().unwrap();
+        assert!(stat.resident_bytes > 100_000 && stat.virtual_bytes > stat.resident_bytes);
+        let started = boot_seconds().unwrap() + stat.start_seconds;
+        let now = jiff::Timestamp::now().as_second() as f64;
+        assert!((now - 3600.0..now + 2.0).contains(&started), "{started} against {now}");
+    }
+}
