@@ -11,8 +11,9 @@ packages_of() {
     base) echo "ca-certificates curl gcc jq libc6-dev make procps util-linux" ;;
     engine) echo "docker.io iptables kmod" ;;
     node) echo "busybox-static debootstrap" ;;
+    images) echo "busybox-static" ;;
     lint) echo "shellcheck" ;;
-    *) die "prepare.sh: unknown set '$1'; there are base, engine, node, lint" ;;
+    *) die "prepare.sh: unknown set '$1'; see the list above this line" ;;
   esac
 }
 

@@ -72,6 +72,16 @@ build() {
   mv "$archive.part" "$archive"
   docker rmi -f "$NODE_REPOSITORY:bare" >/dev/null
   rm -rf "$work"
+  forget_older
+}
+
+# A gigabyte each: keeps two archives, and in the engine what a cluster still uses.
+forget_older() {
+  local old
+  find "$CACHE/node" -maxdepth 1 -name '[0-9a-f]*.tar' -printf '%T@ %p\n' | sort -rn | tail -n +3 | cut -d' ' -f2- | xargs -r rm -f
+  docker image ls -q --filter "reference=$NODE_REPOSITORY" | sort -u | while read -r old; do
+    [ "$old" = "$(docker image ls -q "$image")" ] || docker rmi "$(docker image inspect -f '{{index .RepoTags 0}}' "$old")" >/dev/null 2>&1 || true
+  done
 }
 
 image=$NODE_REPOSITORY:$(image_hash)

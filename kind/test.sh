@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Runs every test: lint, the tests of all crates, then the end-to-end tests on a KIND cluster of their own, which is
+# removed afterwards (KEEP=1 keeps it).
+# Never: goes on after a failure, and never counts a test that did not run as passed.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# The last act, whatever came before: keep what is needed to understand a failure, then remove the cluster.
+finish() {
+  local rc=$?
+  if [ "$rc" -ne 0 ]; then
+    say "the logs of the cluster are in $CACHE/logs/$E2E_CLUSTER"
+    rm -rf "$CACHE/logs/$E2E_CLUSTER"
+    kind export logs --name "$E2E_CLUSTER" "$CACHE/logs/$E2E_CLUSTER" >/dev/null 2>&1 || true
+  fi
+  if [ -z "${KEEP:-}" ]; then
+    "$KIND_DIR/down.sh" "$E2E_CLUSTER"
+  else
+    say "KEEP is set: cluster $E2E_CLUSTER stays (kubectl --context kind-$E2E_CLUSTER)"
+  fi
+}
+
+end_to_end() {
+  trap finish EXIT
+  "$KIND_DIR/tools.sh" kind kubectl helm etcd versitygw
+  "$KIND_DIR/engine.sh"
+  step "cluster" "$KIND_DIR/up.sh" "$E2E_CLUSTER" core01.config
+  step "images" "$KIND_DIR/images.sh" "$E2E_CLUSTER"
+  # shellcheck disable=SC1091 # written by images.sh
+  . "$CACHE/images.env"
+  export KVNODE_E2E_CONTEXT=kind-$E2E_CLUSTER
+  step "end-to-end tests" cargo test --locked -p e2e
+}
+
+cd "$REPO_DIR"
+step "lint" "$KIND_DIR/lint.sh"
+step "tests of all crates" cargo test --locked --workspace --exclude e2e
+end_to_end
+say "everything passed"
