@@ -7,8 +7,14 @@
 //! node gives them a thread. Start reading at [`wal`] (the write path), then [`bolt`] (the file format), then
 //! [`checkpoint`] and [`snapshot_file`] (what is done with it).
 
+pub mod bolt;
+pub mod checkpoint;
+pub mod identity;
 pub mod layout;
 pub mod limits;
+pub mod restore;
+pub mod snapshot_file;
+pub mod status;
 pub mod vfs;
 pub mod wal;
 

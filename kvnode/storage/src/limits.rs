@@ -32,5 +32,12 @@ pub const TREE_DEPTH_MAX: usize = 64;
 /// would otherwise leave half of every second page empty.
 pub const LEAF_RUN_PAGES: u64 = 16;
 
+/// How much of a checkpoint is written between two syncs, in bytes. Without them the last sync would flush gigabytes at
+/// once, and every sync of the log would wait behind it.
+pub const CHECKPOINT_SYNC_BYTES: u64 = 8 << 20;
+
+/// How much of a file is read at once to check its SHA-256, in bytes.
+pub const HASH_STEP_BYTES: usize = 1 << 20;
+
 /// The largest identity file that is read, in bytes: a real one has a few hundred.
 pub const IDENTITY_BYTES_MAX: u64 = 64 << 10;

@@ -6,11 +6,13 @@
 
 mod real;
 mod sim;
+mod stream;
 
 use std::{fmt::Debug, io, path::Path};
 
 pub use real::RealDisk;
 pub use sim::{CrashPlan, SimDisk};
+pub use stream::FileWriter;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
