@@ -10,7 +10,8 @@ k() { kubectl --context "$DEMO_CONTEXT" --namespace "$DEMO_NAMESPACE" "$@"; }
 
 # show COMMAND...: prints a command as a user would type it, then runs it.
 show() {
-  printf '\n$ %s\n' "$*"
+  local typed="$* "
+  printf '\n$ %s\n' "${typed/#k /kubectl -n $DEMO_NAMESPACE }"
   "$@"
 }
 
@@ -157,13 +158,22 @@ refuses_strangers() {
   say "a client without a certificate is refused"
 }
 
-# Names of this schedule's finished backups, the newest last.
+# Names of this schedule's finished backups of the cluster that is there now, the newest last.
 finished_backups() {
-  k get etcdbackups -o json | jq -r '[.items[] | select((.metadata.name | startswith("core-minutely")) and .status.phase == "Succeeded")]
-    | sort_by(.metadata.creationTimestamp)[].metadata.name'
+  local since
+  since=$(k get etcdcluster core -o jsonpath='{.metadata.creationTimestamp}')
+  k get etcdbackups -o json | jq -r --arg since "$since" '[.items[] | select((.metadata.name | startswith("core-minutely"))
+    and .metadata.creationTimestamp >= $since and .status.phase == "Succeeded")] | sort_by(.metadata.creationTimestamp)[].metadata.name'
 }
 
 backup_of_restored() { k get etcdcluster core-restored -o jsonpath='{.spec.bootstrap.fromBackup.backupRef.name}' 2>/dev/null || true; }
+
+# What a cluster began with cannot be changed, and its volumes outlive it: both have to go before another beginning.
+forget_restored() {
+  k delete etcdcluster core-restored --ignore-not-found --timeout=120s
+  k delete pod core-restored-etcdctl --ignore-not-found
+  k delete pvc data-core-restored-{0,1,2} --ignore-not-found --timeout=120s
+}
 
 # A first run waits for the next full minute; a later one takes the backup that the second cluster began with.
 take_backup() {
@@ -175,9 +185,9 @@ take_backup() {
     say "EtcdBackup $BACKUP is there from an earlier run"
     return
   fi
+  quiet "making room for core-restored" forget_restored
   show k apply -f "$SAMPLES/schedule.yaml"
   say "waiting for the next full minute and its backup"
-  # shellcheck disable=SC2016 # expanded in the function that waits
   wait_for "a backup of schedule core-minutely (see: kubectl -n $DEMO_NAMESPACE describe etcdbackups)" 180 new_backup "$before"
   BACKUP=$(finished_backups | tail -n 1)
   # Retention would take it away from under the second cluster's feet.

@@ -106,4 +106,7 @@ offline() {
   [ "$KVNODE_OFFLINE" = 1 ]
 }
 
-public_node_image() { echo "${KVNODE_NODE_IMAGE:-kindest/node:$KUBERNETES_VERSION}"; }
+# What this release of KIND publishes for the same minor version.
+PUBLIC_NODE_IMAGE=kindest/node:v1.36.4@sha256:099e049362a1526b2db71494e1947aae99bd16290d7c895f2b7ea312e3cbfaed
+
+public_node_image() { echo "${KVNODE_NODE_IMAGE:-$PUBLIC_NODE_IMAGE}"; }

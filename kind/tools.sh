@@ -37,7 +37,7 @@ compile() {
   rm -rf "$out.part"
   mkdir -p "$out.part"
   (cd "$KIND_DIR/tools/$MODULE" &&
-    CGO_ENABLED=0 GOWORK=off nice -n 10 go build -mod=readonly -trimpath -tags "$TAGS" -ldflags "$LDFLAGS" -o "$out.part/" "$PACKAGES")
+    CGO_ENABLED=0 GOWORK=off nice -n 10 go build -mod=readonly -buildvcs=false -trimpath -tags "$TAGS" -ldflags "$LDFLAGS" -o "$out.part/" "$PACKAGES")
   # etcd's main package is called after its module's folder.
   if [ "$1" = etcd ]; then mv "$out.part/server" "$out.part/etcd"; fi
   mv -T "$out.part" "$out"
