@@ -106,6 +106,8 @@ impl Collector {
     fn take_entry(&mut self, entry: Entry) -> Result<(), &'static str> {
         self.last_index = entry.index;
         if entry.index <= self.from.index {
+            // It was part of the snapshot later on, but what it replaced must not come back behind the snapshot.
+            self.entries.clear();
             return Ok(());
         }
         let position = usize::try_from(entry.index - self.from.index - 1).map_err(|_| "an entry out of order")?;
