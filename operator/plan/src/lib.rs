@@ -13,13 +13,16 @@ pub mod action;
 pub mod backup;
 pub mod identity;
 pub mod ids;
+pub mod limits;
 pub mod observed;
 pub mod operation;
 pub mod pki;
 pub mod plan;
 pub mod reading;
 pub mod report;
+pub mod resources;
 pub mod ticket;
+pub mod validate;
 pub mod waiting;
 
 pub use action::Action;

@@ -12,7 +12,7 @@ use crds::{EtcdBackup, EtcdBackupSchedule, EtcdCluster};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-pub use members::{ClusterView, Member, MemberList, NodeView, ServingMember};
+pub use members::{ClusterView, Member, MemberList, NodeView, ServingMember, quorum};
 pub use objects::{
     ClaimRef, JobOutcome, JobView, PodPhase, PodRef, PodTrouble, PodView, StatefulSetView, VolumePhase,
     VolumeView, owner_uid,
@@ -29,8 +29,10 @@ pub struct Settings {
     pub node_image: String,
     /// Image of this operator, which backup and restore Jobs run.
     pub operator_image: String,
-    /// `imagePullPolicy` of everything the operator creates; empty leaves it to Kubernetes.
-    pub image_pull_policy: Option<String>,
+    /// `imagePullPolicy` of the members; `None` leaves it to Kubernetes.
+    pub node_image_pull_policy: Option<String>,
+    /// `imagePullPolicy` of the operator's image in Jobs; `None` leaves it to Kubernetes.
+    pub operator_image_pull_policy: Option<String>,
     /// DNS suffix of the Kubernetes cluster, usually `cluster.local`.
     pub dns_domain: String,
 }

@@ -1,8 +1,16 @@
 //! Certificates: what has to be issued, whether what is there is good, and the signing itself.
 //!
 //! The decision (an [`IssueRequest`]) is pure. Key pairs are made by the shell, which owns randomness, and
-//! come in as arguments; signing an ECDSA certificate draws its nonce inside ring, so `issue` is called by
+//! come in as arguments; signing an ECDSA certificate draws its nonce inside ring, so [`issue`] is called by
 //! the shell, never by the planner.
+
+mod check;
+mod issue;
+mod wants;
+
+pub use check::{Chain, Purpose, SecretProblem, Usage, check};
+pub use issue::{IssueError, issue};
+pub use wants::{CertificateTrouble, CertificatesPlan, plan_certificates};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
