@@ -1,6 +1,9 @@
 //! One test's place on the cluster: a namespace of its own, what is in it when the test fails, and its removal.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
@@ -20,6 +23,8 @@ const CONTEXT: &str = "KVNODE_E2E_CONTEXT";
 
 /// How long a namespace may take to disappear: pods get their termination grace.
 const NAMESPACE_GONE_LIMIT: Duration = Duration::from_secs(120);
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A namespace on the cluster under test.
 pub struct Scenario {
