@@ -264,8 +264,9 @@ fn take_checkpoint(disk: &SimDisk, wal: &mut Wal, member: &mut Member) -> Option
     member.checkpoint_begun = state.commit;
     checkpoint::write(disk, &data_dir(), &OneFact(state.commit)).ok()?;
     member.checkpoint = state.commit;
-    let mark =
-        Snapshot { index: state.commit, term: 1, conf_state: Some(ConfState { voters: vec![1], ..Default::default() }) };
+    let (_, entries) = outcome(&member.records, &Snapshot::default());
+    let conf_state = Some(ConfState { voters: vec![1], ..Default::default() });
+    let mark = Snapshot { index: state.commit, term: entries[state.commit as usize - 1].term, conf_state };
     member.records.push(Record::Mark(mark.clone()));
     wal.mark_snapshot(&mark).ok()?;
     member.synced = member.records.len();

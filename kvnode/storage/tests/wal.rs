@@ -150,6 +150,38 @@ fn segments_behind_a_mark_are_released_and_used_again() {
     assert!(matches!(error, WalError::MarkMissing { index: 299, .. }), "{error}");
 }
 
+/// A member that followed a dead leader has entries that nobody else has; then it gets a snapshot.
+#[test]
+fn what_a_received_snapshot_replaced_does_not_come_back() {
+    let disk = SimDisk::new();
+    let mut wal = create(&disk, 1 << 16);
+    let stale: Vec<_> = (1..=20).map(|index| entry(index, b"stale")).collect();
+    wal.append(Some(&state(3)), &stale);
+    wal.sync().unwrap();
+    let conf_state = Some(ConfState { voters: vec![0xA1], ..Default::default() });
+    let own = Snapshot { index: 3, term: 1, conf_state: conf_state.clone() };
+    wal.mark_snapshot(&own).unwrap();
+    let read = |from: &Snapshot| {
+        Wal::open(Arc::new(disk.clone()), Path::new(DIR), from, options(1 << 16)).unwrap().1
+    };
+    drop(wal);
+    assert_eq!(indexes(&read(&own)), (4..=20).collect::<Vec<_>>(), "a mark of its own takes nothing");
+
+    let (mut wal, _) = open(&disk, 1 << 16).unwrap();
+    let received = Snapshot { index: 10, term: 2, conf_state };
+    wal.mark_snapshot(&received).unwrap();
+    wal.append(Some(&HardState { term: 2, vote: 0, commit: 10 }), &[]);
+    wal.sync().unwrap();
+    drop(wal);
+    assert_eq!(indexes(&read(&received)), Vec::<u64>::new());
+    let (mut wal, _) =
+        Wal::open(Arc::new(disk.clone()), Path::new(DIR), &received, options(1 << 16)).unwrap();
+    wal.append(None, &[Entry { term: 2, ..entry(11, b"new") }]);
+    wal.sync().unwrap();
+    drop(wal);
+    assert_eq!(indexes(&read(&received)), [11]);
+}
+
 #[test]
 fn the_same_holds_on_a_real_disk_with_a_thread_that_prepares() {
     let dir = tempfile::tempdir().unwrap();

@@ -51,6 +51,8 @@ pub struct Collector {
     pub entries: Vec<Entry>,
     pub last_index: u64,
     found_mark: bool,
+    /// Term of the entry at `from.index`, while the log has one.
+    term_at_from: Option<u64>,
 }
 
 impl Collector {
@@ -62,6 +64,7 @@ impl Collector {
             entries: Vec::new(),
             last_index: 0,
             found_mark: false,
+            term_at_from: None,
         }
     }
 
@@ -108,6 +111,7 @@ impl Collector {
         if entry.index <= self.from.index {
             // It was part of the snapshot later on, but what it replaced must not come back behind the snapshot.
             self.entries.clear();
+            self.term_at_from = (entry.index == self.from.index).then_some(entry.term);
             return Ok(());
         }
         let position = usize::try_from(entry.index - self.from.index - 1).map_err(|_| "an entry out of order")?;
@@ -122,7 +126,13 @@ impl Collector {
         Ok(())
     }
 
+    /// A mark of the state that this log led to leaves the log as it is. A snapshot received from a leader has an entry
+    /// that this log does not have, and replaces all of it: raft dropped what was here, and were it to come back with
+    /// its older term, this member would vote for candidates that lack committed entries.
     fn take_mark(&mut self, mark: &walpb::Snapshot) -> Result<(), &'static str> {
+        if mark.index > 0 && mark.index >= self.from.index && self.term_at(mark.index) != Some(mark.term) {
+            self.entries.clear();
+        }
         if mark.index == self.from.index {
             if mark.term != self.from.term {
                 return Err("the snapshot mark has another term than the checkpoint");
@@ -131,6 +141,13 @@ impl Collector {
         }
         self.last_index = self.last_index.max(mark.index);
         Ok(())
+    }
+
+    fn term_at(&self, index: u64) -> Option<u64> {
+        match index.checked_sub(self.from.index)? {
+            0 => self.term_at_from,
+            beyond => self.entries.get(usize::try_from(beyond - 1).ok()?).map(|entry| entry.term),
+        }
     }
 }
 
