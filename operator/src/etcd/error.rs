@@ -1,0 +1,86 @@
+//! What can go wrong between the operator and a member. Not answering is a value here like any other.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::{Code, Status};
+
+/// Why a call to a member has no answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum EtcdError {
+    /// No connection, or one that broke.
+    #[error("{endpoint} cannot be reached for {call}: {cause}")]
+    Unreachable {
+        /// URL of the member.
+        endpoint: String,
+        /// Name of the call.
+        call: &'static str,
+        /// The innermost reason.
+        cause: String,
+    },
+    /// Connected or connecting, but no answer in time.
+    #[error("{endpoint} did not answer {call} within {waited:?}")]
+    TimedOut {
+        /// URL of the member.
+        endpoint: String,
+        /// Name of the call.
+        call: &'static str,
+        /// The deadline.
+        waited: Duration,
+    },
+    /// The member answered with an error.
+    #[error("{endpoint} refused {call}: {message}")]
+    Refused {
+        /// URL of the member.
+        endpoint: String,
+        /// Name of the call.
+        call: &'static str,
+        /// gRPC code.
+        code: Code,
+        /// etcd's text.
+        message: String,
+    },
+    /// The URL or the certificates do not make a connection.
+    #[error(
+        "the URL {endpoint} or the certificates for it cannot be used: {cause}; check the operator's TLS Secret"
+    )]
+    Settings {
+        /// URL of the member.
+        endpoint: String,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+impl EtcdError {
+    /// True if the member's connection should not be used again.
+    pub fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+    }
+
+    /// True if the member answered and said no.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    pub(super) fn from_status(endpoint: &str, call: &'static str, status: &Status) -> Self {
+        let endpoint = endpoint.to_owned();
+        // The transport reports its own failures as Unavailable or Unknown with a source; etcd's answers have none.
+        match status.source() {
+            Some(source) => Self::Unreachable { endpoint, call, cause: innermost(source) },
+            None => {
+                Self::Refused { endpoint, call, code: status.code(), message: status.message().to_owned() }
+            }
+        }
+    }
+}
+
+/// The reason at the bottom of a chain: the layers above only say "transport error".
+pub(super) fn innermost(error: &dyn StdError) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    crds::units::bounded(&deepest.to_string().replace('\n', " "), 300)
+}
