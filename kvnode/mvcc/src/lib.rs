@@ -12,7 +12,9 @@
 
 mod alarm;
 pub mod auth;
+mod buckets;
 mod error;
+mod hash;
 mod ids;
 mod index;
 mod key_range;
@@ -23,10 +25,13 @@ mod log;
 pub mod membership;
 pub mod quota;
 mod record;
+mod restore;
 mod state;
 mod store;
 
+pub use buckets::BUCKETS;
 pub use error::{ApplyError, ReadError, RequestError};
+pub use hash::KeyHash;
 pub use ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 pub use key_range::{KeyRange, RangeEnd};
 pub use kv::{
@@ -35,9 +40,11 @@ pub use kv::{
     validate,
     write::{Change, ChangeKind, DeleteRangeResult, PutResult},
 };
-pub use lease::Lease;
+pub use lease::{Lease, LeaseChange};
 pub use limits::TXN_OPS_DEFAULT;
 pub use log::{LogEntry, RevisionKey};
+pub use membership::{ConfChangeOutcome, Downgrade, Member, MembershipError, Readiness};
 pub use record::{KeepLease, Record, RecordMeta};
+pub use restore::RestoreError;
 pub use state::{Reader, View};
 pub use store::{Batch, Config, Response, ScrubProgress, Store};

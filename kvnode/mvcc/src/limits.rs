@@ -31,3 +31,6 @@ pub const QUOTA_PUT_OVERHEAD_BYTES: u64 = 256;
 
 /// What a lease is taken to cost for the quota. etcd's figure.
 pub const QUOTA_LEASE_BYTES: u64 = 64;
+
+/// Leases a leader revokes in a second. etcd's figure.
+pub const LEASE_REVOKES_PER_SECOND: usize = 1000;

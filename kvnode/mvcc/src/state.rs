@@ -11,6 +11,7 @@ use kvnode_proto::{
 
 use crate::{
     alarm::Alarms,
+    auth::Auth,
     error::ReadError,
     ids::{LeaseId, MemberId, RaftIndex, Revision, Term},
     kv::{KeySpace, range::RangeResult, txn::TxnResult},
@@ -26,6 +27,7 @@ pub(crate) struct State {
     pub(crate) leases: Leases,
     pub(crate) alarms: Alarms,
     pub(crate) membership: Membership,
+    pub(crate) auth: Auth,
     pub(crate) applied: RaftIndex,
     pub(crate) term: Term,
     /// Raft's configuration after the last applied entry; `None` until the first one.

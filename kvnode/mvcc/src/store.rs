@@ -24,7 +24,7 @@ use crate::{
         txn::TxnResult,
         write::{Change, DeleteRangeResult, PutResult, WriteTxn},
     },
-    lease::Lease,
+    lease::{Lease, LeaseChange},
     limits::QUOTA_LEASE_BYTES,
     membership::{ConfChangeOutcome, MembershipError},
     quota,
@@ -82,6 +82,8 @@ pub struct Batch {
     pub view: View,
     /// Changes of keys in the order of their revisions, for watchers.
     pub changes: Vec<Change>,
+    /// Changes of leases, for the [`crate::lease::clock::LeaseClock`].
+    pub lease_changes: Vec<LeaseChange>,
 }
 
 /// The state machine. See the module's documentation.
@@ -92,6 +94,7 @@ pub struct Store {
     shared: Arc<ArcSwap<State>>,
     /// Changes since the last [`Store::publish`].
     changes: Vec<Change>,
+    lease_changes: Vec<LeaseChange>,
     scrub: Option<Scrub>,
     /// Where small records are encoded.
     chunk: BytesMut,
@@ -108,7 +111,15 @@ impl Store {
         let unfinished = state.kv.scrubbed < state.kv.compacted;
         let scrub = unfinished.then(|| state.kv.begin_scrub());
         let shared = Arc::new(ArcSwap::from_pointee(state.clone()));
-        Self { config, state, shared, changes: Vec::new(), scrub, chunk: BytesMut::new() }
+        Self {
+            config,
+            state,
+            shared,
+            changes: Vec::new(),
+            lease_changes: Vec::new(),
+            scrub,
+            chunk: BytesMut::new(),
+        }
     }
 
     /// A handle for readers on other threads.
@@ -122,7 +133,11 @@ impl Store {
     pub fn publish(&mut self) -> Batch {
         let view = self.view();
         self.shared.store(view.0.clone());
-        Batch { view, changes: std::mem::take(&mut self.changes) }
+        Batch {
+            view,
+            changes: std::mem::take(&mut self.changes),
+            lease_changes: std::mem::take(&mut self.lease_changes),
+        }
     }
 
     /// The state right now, published or not.
@@ -302,14 +317,18 @@ impl Store {
     }
 
     fn compact(&mut self, request: &CompactionRequest) -> Result<Response, ApplyError> {
-        // Steps of an earlier compaction that are not done yet are covered by this one.
-        self.scrub = Some(self.state.kv.compact(Revision(request.revision))?);
+        let mut scrub = self.state.kv.compact(Revision(request.revision))?;
+        if let Some(earlier) = self.scrub.take() {
+            scrub.absorb(earlier);
+        }
+        self.scrub = Some(scrub);
         Ok(Response::Compact)
     }
 
     fn lease_grant(&mut self, request: &LeaseGrantRequest) -> Result<Response, ApplyError> {
         let min_ttl_seconds = self.config.min_lease_ttl_seconds;
         let lease = self.state.leases.grant(LeaseId(request.id), request.ttl, min_ttl_seconds)?;
+        self.lease_changes.push(LeaseChange::Granted(lease));
         Ok(Response::LeaseGrant(lease))
     }
 
@@ -323,12 +342,14 @@ impl Store {
         }
         txn.finish();
         self.state.leases.remove(id);
+        self.lease_changes.push(LeaseChange::Revoked(id));
         Ok(Response::LeaseRevoke)
     }
 
     fn lease_checkpoint(&mut self, request: &LeaseCheckpointRequest) -> Response {
         for checkpoint in &request.checkpoints {
-            self.state.leases.checkpoint(LeaseId(checkpoint.id), checkpoint.remaining_ttl);
+            let lease = self.state.leases.checkpoint(LeaseId(checkpoint.id), checkpoint.remaining_ttl);
+            self.lease_changes.extend(lease.map(LeaseChange::Checkpointed));
         }
         Response::LeaseCheckpoint
     }

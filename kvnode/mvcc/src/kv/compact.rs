@@ -29,6 +29,15 @@ enum Phase {
 /// Segments are copied when rewritten, so one costs about as much as looking at this many keys.
 const KEYS_PER_SEGMENT: usize = 64;
 
+impl Scrub {
+    /// Takes over what an earlier one found dead and did not drop yet; nobody else remembers it.
+    pub(crate) fn absorb(&mut self, earlier: Self) {
+        for (segment, slots) in earlier.dead {
+            *self.dead.entry(segment).or_default() |= slots;
+        }
+    }
+}
+
 impl KeySpace {
     /// Forbids reading below `wanted`.
     pub(crate) fn compact(&mut self, wanted: Revision) -> Result<Scrub, ReadError> {

@@ -26,6 +26,17 @@ pub struct Lease {
     pub remaining_ttl_seconds: i64,
 }
 
+/// What an applied entry did to leases, for [`clock::LeaseClock::observe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// A lease came into being.
+    Granted(Lease),
+    /// A lease is gone.
+    Revoked(LeaseId),
+    /// Its remaining time was noted.
+    Checkpointed(Lease),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseState {
     pub(crate) lease: Lease,
@@ -82,10 +93,10 @@ impl Leases {
     }
 
     /// Notes how long a lease still had; the next leader starts from there. Unknown leases are passed over.
-    pub(crate) fn checkpoint(&mut self, id: LeaseId, remaining_ttl_seconds: i64) {
-        if let Some(state) = self.by_id.get_mut(&id) {
-            Arc::make_mut(state).lease.remaining_ttl_seconds = remaining_ttl_seconds;
-        }
+    pub(crate) fn checkpoint(&mut self, id: LeaseId, remaining_ttl_seconds: i64) -> Option<Lease> {
+        let state = Arc::make_mut(self.by_id.get_mut(&id)?);
+        state.lease.remaining_ttl_seconds = remaining_ttl_seconds;
+        Some(state.lease)
     }
 
     /// Hangs `key` on a lease, if it exists.
