@@ -37,6 +37,10 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// See [`HTTP2_STREAM_WINDOW_BYTES`].
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Streams of one connection that the client has reset and the server has not yet looked at, before the connection is
+/// taken for an attack. Clients of etcd cancel watches and timed-out requests by the hundred.
+pub const HTTP2_RESET_STREAMS: usize = 4096;
+
 /// Seconds a TLS handshake may take. Longer than any honest client needs, shorter than a port scanner would like.
 pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
 

@@ -37,16 +37,12 @@ pub struct Restore {
     pub file: PathBuf,
     /// `<name>.etcd` when not given.
     pub data_dir: PathBuf,
-    pub wal_dir: Option<PathBuf>,
     pub name: String,
     pub initial_cluster: BTreeMap<String, Vec<Url>>,
     pub initial_cluster_token: String,
     pub initial_advertise_peer_urls: Vec<Url>,
     /// Do not insist on the SHA-256 at the file's end.
     pub skip_hash_check: bool,
-    /// Revisions to skip, so that clients never see an old one again.
-    pub bump_revision: u64,
-    pub mark_compacted: bool,
 }
 
 /// What is printed when the arguments cannot be understood.
@@ -55,9 +51,8 @@ pub const USAGE: &str = "Usage:
   kvnode snapshot status FILE [-w simple|json|table]
     Check a snapshot file and show its hash, revision, keys and size.
 
-  kvnode snapshot restore FILE --data-dir DIR [--wal-dir DIR] [--name NAME] [--initial-cluster NAME=URL,...]
+  kvnode snapshot restore FILE --data-dir DIR [--name NAME] [--initial-cluster NAME=URL,...]
       [--initial-cluster-token TOKEN] [--initial-advertise-peer-urls URL,...] [--skip-hash-check]
-      [--bump-revision N --mark-compacted]
     Make a data directory of a snapshot file, as member NAME of a new cluster.
 ";
 
@@ -76,19 +71,15 @@ fn usage(why: &str) -> ConfigError {
     ConfigError::Usage(why.to_owned())
 }
 
-const SWITCHES: &[&str] = &["skip-hash-check", "mark-compacted"];
+const SWITCHES: &[&str] = &["skip-hash-check"];
 const STATUS_FLAGS: &[&str] = &["write-out"];
 const RESTORE_FLAGS: &[&str] = &[
-    "write-out",
     "data-dir",
-    "wal-dir",
     "name",
     "initial-cluster",
     "initial-cluster-token",
     "initial-advertise-peer-urls",
     "skip-hash-check",
-    "bump-revision",
-    "mark-compacted",
 ];
 
 /// Flags and the one file name, in any order.
@@ -165,16 +156,6 @@ fn restore(mut given: Given) -> Result<Restore, ConfigError> {
         Some(text) => super::check::members("initial-cluster", &text)?,
         None => BTreeMap::from([(name.clone(), peers.clone())]),
     };
-    let bump = match given.take("bump-revision") {
-        Some(text) => value::number(&text).map_err(|why| invalid("bump-revision", &text, &why))?,
-        None => 0,
-    };
-    let mark_compacted = given.switch("mark-compacted")?;
-    if mark_compacted != (bump > 0) {
-        return Err(ConfigError::Conflict(
-            "--mark-compacted and --bump-revision (> 0) must be given together".to_owned(),
-        ));
-    }
     if !cluster.get(&name).is_some_and(|own| *own == peers) {
         return Err(ConfigError::Conflict(format!(
             "--initial-cluster must name {name} with the URLs of --initial-advertise-peer-urls"
@@ -182,15 +163,12 @@ fn restore(mut given: Given) -> Result<Restore, ConfigError> {
     }
     Ok(Restore {
         data_dir: given.take("data-dir").map_or_else(|| format!("{name}.etcd").into(), Into::into),
-        wal_dir: given.take("wal-dir").filter(|dir| !dir.is_empty()).map(Into::into),
         initial_cluster: cluster,
         initial_cluster_token: given
             .take("initial-cluster-token")
             .unwrap_or_else(|| "etcd-cluster".to_owned()),
         initial_advertise_peer_urls: peers,
         skip_hash_check: given.switch("skip-hash-check")?,
-        bump_revision: bump,
-        mark_compacted,
         file: given.file,
         name,
     })
@@ -223,8 +201,6 @@ mod tests {
             ("status a b", "takes one file, 2 given"),
             ("status a --data-dir x", "unknown flag: --data-dir"),
             ("status a -w yaml", "--write-out"),
-            ("restore a --bump-revision x --mark-compacted", "--bump-revision"),
-            ("restore a --mark-compacted", "given together"),
             ("restore a --name x --initial-cluster y=http://h:1", "must name x"),
             ("restore a --initial-advertise-peer-urls h:1", "scheme must be"),
         ] {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use client::Connector;
+pub(crate) use names::common_name;
 pub use server::Acceptor;
 
 use crate::flags::{Config, config::TlsVersion};

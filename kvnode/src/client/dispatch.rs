@@ -1,0 +1,76 @@
+//! One request: to the gRPC services or to the HTTP endpoints, by what it says it is.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use rustls_pki_types::CertificateDer;
+use tonic::body::Body;
+
+use super::{grpc::Services, http::Endpoints};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Address and port, for logs.
+    pub address: String,
+    /// Common name of the client certificate, where one was shown and verified.
+    pub common_name: Option<String>,
+}
+
+impl Remote {
+    pub fn plain(address: String) -> Self {
+        Self { address, common_name: None }
+    }
+
+    pub fn tls(address: String, certificate: Option<&CertificateDer<'_>>) -> Self {
+        Self { address, common_name: certificate.and_then(crate::tls::common_name) }
+    }
+}
+
+/// What a port answers.
+#[derive(Clone)]
+pub struct Dispatch {
+    /// `None` on ports for HTTP alone.
+    pub grpc: Option<Arc<Services>>,
+    /// `None` on ports for gRPC alone.
+    pub http: Option<Arc<Endpoints>>,
+}
+
+impl Dispatch {
+    /// The service of one connection.
+    pub fn for_connection(&self, remote: Remote) -> Connection {
+        Connection { dispatch: self.clone(), remote: Arc::new(remote) }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Clone)]
+pub struct Connection {
+    dispatch: Dispatch,
+    remote: Arc<Remote>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Connection {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let is_grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        match (&self.dispatch.grpc, &self.dispatch.http) {
+            (Some(services), _) if is_grpc => {
+                let (services, remote) = (Arc::clone(services), Arc::clone(&self.remote));
+                Box::pin(async move { Ok(services.call(request, remote).await) })
+            }
+            (_, Some(endpoints)) => {
+                let endpoints = Arc::clone(endpoints);
+                Box::pin(async move { Ok(endpoints.call(&request.into_parts().0).await) })
+            }
+            _ => Box::pin(async { Ok(super::http::not_found()) }),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The KV service (etcd: `server/etcdserver/api/v3rpc/key.go`, `v3_server.go`).
+//!
+//! Writes go through raft. Reads do not: a linearizable one waits until this member is as current as the cluster was
+//! when it came in, a serializable one does not even do that.
+
+use std::time::Instant;
+
+use kvnode_mvcc::{Response, is_read_only, is_serializable, validate};
+use kvnode_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest,
+    PutRequest, PutResponse, RangeRequest, TxnRequest, TxnResponse,
+};
+use tonic::Status;
+
+use super::{
+    call::Call,
+    codec::RangeAnswer,
+    convert::{self, wrong_answer},
+};
+use crate::client::error::{not_supported_for_learner, status};
+
+/// Reads keys.
+pub async fn range(call: Call, request: RangeRequest) -> Result<RangeAnswer, Status> {
+    let services = &call.services;
+    if !request.serializable && services.node.status().learner {
+        return Err(not_supported_for_learner());
+    }
+    validate::range(&request).map_err(status)?;
+    let started = Instant::now();
+    let outcome = read(&call, &request).await;
+    let metrics = &services.metrics;
+    metrics.mvcc.range_total.inc();
+    let success = if outcome.is_ok() { "true" } else { "false" };
+    metrics.server.range_seconds.with_label_values(&[success]).observe(started.elapsed().as_secs_f64());
+    outcome
+}
+
+async fn read(call: &Call, request: &RangeRequest) -> Result<RangeAnswer, Status> {
+    let services = &call.services;
+    if !request.serializable {
+        services.node.linearize().await.map_err(status)?;
+    }
+    let result = services.node.reader().view().range(request).map_err(status)?;
+    Ok(RangeAnswer::new(services.header(result.revision), result))
+}
+
+/// Writes a key.
+pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status> {
+    validate::put(&request).map_err(status)?;
+    let body = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
+    match call.propose(body).await? {
+        Response::Put(result) => Ok(convert::put(call.services.header(result.revision), &result)),
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// Deletes keys.
+pub async fn delete_range(call: Call, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
+    validate::delete_range(&request).map_err(status)?;
+    let body = InternalRaftRequest { delete_range: Some(request), ..InternalRaftRequest::default() };
+    match call.propose(body).await? {
+        Response::DeleteRange(result) => {
+            Ok(convert::delete_range(call.services.header(result.revision), &result))
+        }
+        _ => Err(wrong_answer()),
+    }
+}
+
+/// Compares and then reads or writes, all at once.
+pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status> {
+    let services = &call.services;
+    validate::txn(&request, services.config.max_txn_ops).map_err(status)?;
+    let result = if is_read_only(&request) {
+        if !is_serializable(&request) {
+            services.node.linearize().await.map_err(status)?;
+        }
+        services.metrics.mvcc.txn_total.inc();
+        services.node.reader().view().txn(&request).map_err(status)?
+    } else {
+        let body = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
+        match call.propose(body).await? {
+            Response::Txn(result) => result,
+            _ => return Err(wrong_answer()),
+        }
+    };
+    let header = match result.revision {
+        Some(revision) => services.header(revision),
+        None => services.header_now(),
+    };
+    Ok(convert::txn(Some(header), &result))
+}
+
+/// Forgets old revisions.
+pub async fn compact(call: Call, request: CompactionRequest) -> Result<CompactionResponse, Status> {
+    let body = InternalRaftRequest { compaction: Some(request), ..InternalRaftRequest::default() };
+    match call.propose(body).await? {
+        Response::Compact => Ok(CompactionResponse { header: Some(call.services.header_now()) }),
+        _ => Err(wrong_answer()),
+    }
+}
+
+impl Call {
+    /// Puts a request through raft.
+    pub(super) async fn propose(&self, body: InternalRaftRequest) -> Result<Response, Status> {
+        let started = Instant::now();
+        let kind = kind(&body);
+        let outcome = self.services.node.propose(body).await;
+        let success = if outcome.is_ok() { "true" } else { "false" };
+        let seconds = &self.services.metrics.server.request_seconds;
+        seconds.with_label_values(&[kind, success]).observe(started.elapsed().as_secs_f64());
+        outcome.map(|applied| applied.response).map_err(status)
+    }
+}
+
+/// The request's name in metrics.
+fn kind(body: &InternalRaftRequest) -> &'static str {
+    if body.put.is_some() {
+        "Put"
+    } else if body.txn.is_some() {
+        "Txn"
+    } else if body.delete_range.is_some() {
+        "DeleteRange"
+    } else if body.compaction.is_some() {
+        "Compaction"
+    } else if body.lease_grant.is_some() {
+        "LeaseGrant"
+    } else if body.lease_revoke.is_some() {
+        "LeaseRevoke"
+    } else if body.alarm.is_some() {
+        "Alarm"
+    } else {
+        "unknown"
+    }
+}

@@ -1,0 +1,113 @@
+//! The Maintenance service, but for its snapshots (etcd: `server/etcdserver/api/v3rpc/maintenance.go`).
+
+use std::time::Instant;
+
+use kvnode_mvcc::{MemberId, Response, Revision};
+use kvnode_proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
+    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, InternalRaftRequest,
+    MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+};
+use tonic::Status;
+
+use super::{call::Call, convert::wrong_answer};
+use crate::{client::error::status, flags::usage::ETCD_VERSION, node::NodeError};
+
+/// What this member knows of itself. Needs no leader.
+pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, Status> {
+    let services = &call.services;
+    let view = services.node.reader().view();
+    let raft = services.node.status();
+    let mut errors = Vec::new();
+    if raft.leader.0 == 0 {
+        errors.push(NodeError::NoLeader.to_string());
+    }
+    errors.extend(view.alarms(AlarmType::None).iter().map(alarm_text));
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let downgrade = view.downgrade().and_then(|downgrade| downgrade.target_version);
+    Ok(StatusResponse {
+        header: Some(services.header(view.revision())),
+        version: ETCD_VERSION.to_owned(),
+        db_size: bytes(view.size_bytes()),
+        leader: raft.leader.0,
+        raft_index: raft.commit,
+        raft_term: raft.term,
+        raft_applied_index: raft.applied,
+        errors,
+        db_size_in_use: bytes(view.size_in_use_bytes()),
+        is_learner: raft.learner,
+        storage_version: view.storage_version().unwrap_or_default(),
+        db_size_quota: bytes(services.config.quota_bytes().unwrap_or(0)),
+        downgrade_info: Some(DowngradeInfo {
+            enabled: downgrade.is_some(),
+            target_version: downgrade.unwrap_or_default(),
+        }),
+    })
+}
+
+/// As Go's protobuf prints it.
+fn alarm_text(alarm: &AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+}
+
+/// Lists, raises or disarms alarms.
+pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
+    let alarms = if request.action == AlarmAction::Get as i32 {
+        call.services.node.reader().view().alarms(request.alarm())
+    } else {
+        let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
+        match call.propose(body).await? {
+            Response::Alarm(alarms) => alarms,
+            _ => return Err(wrong_answer()),
+        }
+    };
+    Ok(AlarmResponse { header: Some(call.services.header_now()), alarms })
+}
+
+/// Gives back what the data on disk takes beyond what it needs. Blocks nobody.
+pub async fn defragment(call: Call, _: DefragmentRequest) -> Result<DefragmentResponse, Status> {
+    let disk = &call.services.metrics.disk;
+    let started = Instant::now();
+    disk.defrag_inflight.set(1);
+    let outcome = call.services.node.defragment().await;
+    disk.defrag_inflight.set(0);
+    disk.backend_defrag.observe(started.elapsed().as_secs_f64());
+    outcome.map_err(status)?;
+    Ok(DefragmentResponse { header: None })
+}
+
+/// Hashes everything stored.
+pub async fn hash(call: Call, _: HashRequest) -> Result<HashResponse, Status> {
+    let started = Instant::now();
+    let view = call.services.node.reader().view();
+    let revision = view.revision();
+    let hash = off_thread(move || view.hash()).await?;
+    call.services.metrics.mvcc.hash_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(HashResponse { header: Some(call.services.header(revision)), hash })
+}
+
+/// Hashes the keys at a revision; equal on all members.
+pub async fn hash_kv(call: Call, request: HashKvRequest) -> Result<HashKvResponse, Status> {
+    let started = Instant::now();
+    let view = call.services.node.reader().view();
+    let revision = view.revision();
+    let result = off_thread(move || view.hash_kv(Revision(request.revision))).await?.map_err(status)?;
+    call.services.metrics.mvcc.hash_rev_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(HashKvResponse {
+        header: Some(call.services.header(revision)),
+        hash: result.hash,
+        compact_revision: result.compact_revision.0,
+        hash_revision: result.hash_revision.0,
+    })
+}
+
+/// Long work must not stop the other calls of this thread.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Hands leadership to another member; only the leader can.
+pub async fn move_leader(call: Call, request: MoveLeaderRequest) -> Result<MoveLeaderResponse, Status> {
+    call.services.node.move_leader(MemberId(request.target_id)).await.map_err(status)?;
+    Ok(MoveLeaderResponse { header: None })
+}

@@ -1,0 +1,193 @@
+//! Listening sockets, and the threads that serve what they accept.
+//!
+//! One listener a URL accepts and deals connections out, in turn, to threads that each run a single-threaded runtime:
+//! nothing a connection does wakes another core, which halves CPU per request against a work-stealing runtime. Dealing
+//! out from one socket, unlike one `SO_REUSEPORT` socket a thread, spreads few connections evenly and lets a second
+//! process on the same port fail as it should.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    os::unix::fs::FileTypeExt,
+    path::Path,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+
+use crate::flags::{
+    config::SocketOptions,
+    url::{Address, Security, Url},
+};
+
+/// Why a URL cannot be listened on.
+#[derive(Debug, Error)]
+#[error("--{flag}: cannot listen on {url}: {source}")]
+pub struct ListenError {
+    flag: &'static str,
+    url: String,
+    source: io::Error,
+}
+
+/// A bound socket that does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Bound,
+    pub security: Security,
+    /// As the URL says, for logs.
+    pub address: String,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// An accepted connection that belongs to no runtime yet.
+#[derive(Debug)]
+pub enum Accepted {
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A connection on a runtime.
+pub type Stream = Either<TcpStream, UnixStream>;
+
+impl Accepted {
+    /// Hands the connection to the runtime of the calling thread; with it the other end's address.
+    pub fn attach(self) -> io::Result<(Stream, String)> {
+        match self {
+            Self::Tcp(stream, remote) => {
+                // Answers are small and wanted at once.
+                stream.set_nodelay(true)?;
+                Ok((Either::Left(TcpStream::from_std(stream)?), remote.to_string()))
+            }
+            Self::Unix(stream) => Ok((Either::Right(UnixStream::from_std(stream)?), "unix".to_owned())),
+        }
+    }
+}
+
+/// How many connections the kernel may hold for us: Linux's default ceiling.
+const BACKLOG: i32 = 4096;
+
+impl Listener {
+    /// Binds the URL that `flag` gave.
+    ///
+    /// # Errors
+    /// Address in use, not ours, or not permitted; names flag and URL.
+    pub fn bind(flag: &'static str, url: &Url, options: SocketOptions) -> Result<Self, ListenError> {
+        let socket = match url.address() {
+            Address::Tcp { host, port } => bind_tcp(host, *port, options).map(Bound::Tcp),
+            Address::Unix(path) => bind_unix(path).map(Bound::Unix),
+        };
+        let socket = socket.map_err(|source| ListenError { flag, url: url.to_string(), source })?;
+        Ok(Self { socket, security: url.security(), address: url.authority().to_owned() })
+    }
+
+    /// Where a TCP listener really listens; differs from the URL when that says port 0.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Bound::Tcp(socket) => socket.local_addr().ok(),
+            Bound::Unix(_) => None,
+        }
+    }
+
+    /// Starts accepting on the runtime of the calling thread.
+    pub fn accept(self) -> io::Result<Acceptance> {
+        Ok(match self.socket {
+            Bound::Tcp(socket) => Acceptance::Tcp(TcpListener::from_std(socket)?),
+            Bound::Unix(socket) => Acceptance::Unix(UnixListener::from_std(socket)?),
+        })
+    }
+}
+
+/// A listener at work.
+pub enum Acceptance {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptance {
+    /// The next connection. Cancel-safe.
+    pub async fn next(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream.into_std()?, remote))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Unix(stream.into_std()?))
+            }
+        }
+    }
+}
+
+fn bind_tcp(host: &str, port: u16, options: SocketOptions) -> io::Result<std::net::TcpListener> {
+    let address = resolve(host, port)?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Without it a restart has to wait until connections of the last run are forgotten; Go sets it as well.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// `localhost` means the IPv4 loopback where there is one, as in Go.
+fn resolve(host: &str, port: u16) -> io::Result<SocketAddr> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first
+        .copied()
+        .or((host == "localhost").then(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")))
+}
+
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    // A socket that an earlier run left behind; a file of another kind is somebody's and stays.
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_listener_on_the_port_is_refused_by_name() {
+        let options = SocketOptions::default();
+        let first = Listener::bind("listen-client-urls", &"http://127.0.0.1:0".parse().unwrap(), options);
+        let port = first.as_ref().unwrap().local_address().unwrap().port();
+        let url: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let error = Listener::bind("listen-client-urls", &url, options).unwrap_err().to_string();
+        assert!(error.contains("--listen-client-urls") && error.contains(url.as_str()), "{error}");
+    }
+
+    #[test]
+    fn localhost_is_ipv4_and_a_stale_unix_socket_is_replaced() {
+        assert_eq!(resolve("localhost", 1).unwrap().ip(), Ipv4Addr::LOCALHOST);
+        let dir = tempfile::tempdir().unwrap();
+        let url: Url = format!("unix://{}/kv.sock", dir.path().display()).parse().unwrap();
+        for _ in 0..2 {
+            Listener::bind("listen-client-urls", &url, SocketOptions::default()).unwrap();
+        }
+        std::fs::write(dir.path().join("file"), "precious").unwrap();
+        assert!(bind_unix(&dir.path().join("file")).is_err());
+        assert_eq!(std::fs::read_to_string(dir.path().join("file")).unwrap(), "precious");
+    }
+}

@@ -1,0 +1,13 @@
+//! The client port: gRPC and HTTP on one socket, and further listeners for metrics and health.
+//!
+//! [`listen`] binds, [`serve`] moves connections to the threads that serve them, [`dispatch`] tells gRPC from HTTP,
+//! [`grpc`] and [`http`] answer. Nothing here holds state of the cluster; it all lives behind [`crate::node::Node`].
+
+pub mod dispatch;
+pub mod error;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod listen;
+mod observe;
+pub mod serve;

@@ -1,0 +1,279 @@
+//! One member from start to end: listeners, the node, the threads that serve clients; then signals, and an orderly stop.
+//!
+//! Order matters. Ports are bound before anything is written, so that a wrong flag changes nothing. Metrics and health
+//! are served first, so that a member waiting to be let into its cluster can say so. Clients are served last, and at the
+//! end leadership is handed over before they are sent away.
+
+use std::{io, sync::Arc};
+
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    client::{
+        dispatch::Dispatch,
+        grpc::Services,
+        health::Health,
+        http::Endpoints,
+        listen::{Accepted, ListenError, Listener},
+        serve::{self, Http2, Port, Workers},
+    },
+    flags::{
+        Config,
+        url::{Security, Url},
+        usage::ETCD_VERSION,
+    },
+    metrics::Metrics,
+    node::{self, Boot, Node, StartError, StopReason},
+    tls::{Acceptor, Policy, Side, TlsError},
+};
+
+/// Why a member could not run. Each is one line.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start: {0}; raise the limits on threads and open files")]
+    System(#[from] io::Error),
+}
+
+/// Why a member that ran has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// By this signal; the process should end by it too.
+    Signal(i32),
+    /// By itself.
+    Stopped(StopReason),
+}
+
+/// Runs a member until it ends. Blocks the calling thread.
+///
+/// # Errors
+/// The member could not start.
+pub fn run(config: Config) -> Result<Ended, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let member = Member::prepare(config)?;
+        member.run().await
+    })
+}
+
+/// Everything that exists before the node does.
+struct Member {
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    boot: Arc<Boot>,
+    health: Arc<Health>,
+    endpoints: Arc<Endpoints>,
+    tls: Option<Acceptor>,
+    grpc: Vec<Listener>,
+    http: Vec<Listener>,
+    observation: Vec<Listener>,
+    signals: Signals,
+    /// Cancelled when clients are to be sent away.
+    stop: CancellationToken,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> i32 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        kind.as_raw_value()
+    }
+}
+
+impl Member {
+    fn prepare(config: Config) -> Result<Self, RunError> {
+        let bind = |flag, urls: &[Url]| -> Result<Vec<Listener>, ListenError> {
+            urls.iter().map(|url| Listener::bind(flag, url, config.socket)).collect()
+        };
+        let tls = client_tls(&config)?;
+        let grpc = bind("listen-client-urls", &config.listen_client_urls)?;
+        let http = bind("listen-client-http-urls", &config.listen_client_http_urls)?;
+        let observation = bind("listen-metrics-urls", &config.listen_metrics_urls)?;
+        let metrics = Metrics::new(config.metrics);
+        metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
+        let boot = Arc::new(Boot::default());
+        let health = Arc::new(Health::new(Arc::clone(&boot)));
+        let endpoints =
+            Arc::new(Endpoints::new(Arc::clone(&health), Arc::clone(&metrics), config.request_timeout()));
+        Ok(Self {
+            config: Arc::new(config),
+            metrics,
+            boot,
+            health,
+            endpoints,
+            tls,
+            grpc,
+            http,
+            observation,
+            signals: Signals::new()?,
+            stop: CancellationToken::new(),
+        })
+    }
+
+    async fn run(mut self) -> Result<Ended, RunError> {
+        self.announce();
+        for listener in std::mem::take(&mut self.observation) {
+            tokio::spawn(observe(listener, self.port(None, Some(Arc::clone(&self.endpoints)))));
+        }
+        let starting =
+            node::start(Arc::clone(&self.config), Arc::clone(&self.metrics), Arc::clone(&self.boot));
+        let node = tokio::select! {
+            node = starting => node?,
+            signal = self.signals.next() => return Ok(Ended::Signal(signal)),
+        };
+        self.health.serves(node.clone());
+        let workers = self.serve(&node)?;
+        info!("ready to serve client requests");
+        let ended = tokio::select! {
+            signal = self.signals.next() => Ended::Signal(signal),
+            reason = node.stopped() => Ended::Stopped(reason),
+        };
+        self.end(&node, workers, &ended).await;
+        Ok(ended)
+    }
+
+    fn announce(&self) {
+        let config = &self.config;
+        let texts = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
+        info!(
+            "etcd-version" = ETCD_VERSION,
+            "kvnode-version" = env!("CARGO_PKG_VERSION"),
+            name = config.name,
+            "data-dir" = %config.data_dir.display(),
+            "snapshot-count" = config.snapshot_count,
+            "snapshot-catchup-entries" = config.snapshot_catchup_entries,
+            "initial-advertise-peer-urls" = texts(&config.initial_advertise_peer_urls),
+            "listen-peer-urls" = texts(&config.listen_peer_urls),
+            "advertise-client-urls" = texts(&config.advertise_client_urls),
+            "listen-client-urls" = texts(&config.listen_client_urls),
+            "listen-metrics-urls" = texts(&config.listen_metrics_urls),
+            "quota-backend-bytes" = config.quota_bytes().unwrap_or(0),
+            "starting an etcd server"
+        );
+        let plain = |url: &&Url| url.security() == Security::Plain;
+        if let Some(url) = config.listen_client_urls.iter().find(plain)
+            && config.client_tls.cert.is_some()
+        {
+            warn!(
+                url = url.as_str(),
+                "scheme is http or unix while cert and key files are present; ignoring cert and key files"
+            );
+        }
+        if config.unsafe_no_fsync {
+            warn!("--unsafe-no-fsync is set: acknowledged writes will be lost when the machine stops");
+        }
+    }
+
+    fn port(&self, grpc: Option<Arc<Services>>, http: Option<Arc<Endpoints>>) -> Port {
+        Port {
+            dispatch: Dispatch { grpc, http },
+            tls: self.tls.clone(),
+            http2: Http2::of(&self.config),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// Lets clients in.
+    fn serve(&mut self, node: &Node) -> io::Result<Arc<Workers>> {
+        let workers = Arc::new(Workers::start(self.config.client_threads, &self.stop)?);
+        let services = Services::new(
+            node.clone(),
+            Arc::clone(&self.config),
+            Arc::clone(&self.metrics),
+            self.stop.clone(),
+        );
+        tokio::spawn(Arc::clone(&services).watch_leader());
+        let shared = self.http.is_empty().then(|| Arc::clone(&self.endpoints));
+        for listener in std::mem::take(&mut self.grpc) {
+            match listener.security {
+                Security::Plain => info!(
+                    address = listener.address,
+                    "serving client traffic insecurely; this is strongly discouraged!"
+                ),
+                Security::Tls => info!(address = listener.address, "serving client traffic securely"),
+            }
+            let port = self.port(Some(Arc::clone(&services)), shared.clone());
+            let workers = Arc::clone(&workers);
+            tokio::spawn(async move { workers.accept(listener, port).await });
+        }
+        for listener in std::mem::take(&mut self.http) {
+            let port = self.port(None, Some(Arc::clone(&self.endpoints)));
+            let workers = Arc::clone(&workers);
+            tokio::spawn(async move { workers.accept(listener, port).await });
+        }
+        Ok(workers)
+    }
+
+    /// Stops in order: leadership first, while clients are still answered, then clients, then the node.
+    async fn end(self, node: &Node, workers: Arc<Workers>, ended: &Ended) {
+        match ended {
+            Ended::Signal(signal) => {
+                info!(signal, "received signal; shutting down");
+                node.resign().await;
+            }
+            Ended::Stopped(reason) => error!(%reason, "the member has ended; shutting down"),
+        }
+        self.stop.cancel();
+        // Accept loops hold on to the workers until they notice; they run on this thread.
+        let workers = tokio::task::spawn_blocking(move || {
+            while Arc::strong_count(&workers) > 1 {
+                std::thread::yield_now();
+            }
+            if let Some(workers) = Arc::into_inner(workers) {
+                workers.join();
+            }
+        });
+        if workers.await.is_err() {
+            error!("waiting for the threads that serve clients failed");
+        }
+        node.stop().await;
+        info!("closed etcd server");
+    }
+}
+
+/// The acceptor of client ports, if one of them speaks TLS.
+fn client_tls(config: &Config) -> Result<Option<Acceptor>, TlsError> {
+    let secure = |url: &Url| url.security() == Security::Tls;
+    let urls = [&config.listen_client_urls, &config.listen_client_http_urls, &config.listen_metrics_urls];
+    if !urls.into_iter().flatten().any(secure) {
+        return Ok(None);
+    }
+    Acceptor::load(Side::Client, &config.client_tls, &Policy::of(config)).map(Some)
+}
+
+/// Serves metrics and health on the calling runtime.
+async fn observe(listener: Listener, port: Port) {
+    let (security, address) = (listener.security, listener.address.clone());
+    let port = Arc::new(port);
+    let acceptance = match listener.accept() {
+        Ok(acceptance) => acceptance,
+        Err(error) => return error!(address, %error, "cannot accept connections for metrics"),
+    };
+    info!(address, "serving metrics and health");
+    while let Some(accepted) = serve::next(&acceptance, &port.stop, &address).await {
+        tokio::spawn(one(accepted, security, Arc::clone(&port)));
+    }
+}
+
+async fn one(accepted: Accepted, security: Security, port: Arc<Port>) {
+    serve::serve(accepted, security, port).await;
+}
