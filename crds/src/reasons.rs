@@ -70,6 +70,7 @@ reasons! {
     Unreachable: "No member answers, so nothing is known." => "See the pods' events and logs.",
     MemberUnhealthy: "Some members are not healthy, the cluster still serves." => "See the members that the message names.",
     LeftoverIdentity: "Volumes of a former cluster of the same name are still there." => "Use another name, or delete the objects that the message names if their data is not needed.",
+    IdentityUnreadable: "The cluster's identity record is gone or damaged while its volumes exist." => "Bring a member back, or restore the ConfigMap that the message names.",
     SeedVolumeLost: "The only member's volume is gone." => "Delete the cluster and restore it from a backup.",
     VolumeLost: "A member started with a blank volume." => "Nothing: it is replaced while quorum lasts.",
     ForeignMember: "The cluster has a member that is not one of its pods." => "Remove it with etcdctl member remove if it is not wanted.",

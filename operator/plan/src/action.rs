@@ -152,12 +152,11 @@ impl Action {
         match &mut action {
             Self::GrantCreate { pod, record, expect, .. } => {
                 pod.resource_version.clear();
-                record.granted_at = jiff::Timestamp::UNIX_EPOCH;
+                without_times(record);
                 clear(expect);
             }
             Self::RecordIdentity { record, expect } => {
-                record.granted_at = jiff::Timestamp::UNIX_EPOCH;
-                record.formed_at = record.formed_at.map(|_| jiff::Timestamp::UNIX_EPOCH);
+                without_times(record);
                 clear(expect);
             }
             Self::AddLearner { pod, .. } | Self::DeletePod { pod, .. } => pod.resource_version.clear(),
@@ -211,6 +210,13 @@ impl Action {
     }
 }
 
+fn without_times(record: &mut IdentityRecord) {
+    record.formed_at = record.formed_at.map(|_| jiff::Timestamp::UNIX_EPOCH);
+    if let Some(grant) = &mut record.grant {
+        grant.at = jiff::Timestamp::UNIX_EPOCH;
+    }
+}
+
 fn clear(expect: &mut Expect) {
     if let Expect::Version(version) = expect {
         version.clear();
@@ -221,12 +227,11 @@ fn clear(expect: &mut Expect) {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GrantCreate { pod, record, .. } => {
-                write!(f, "let {} create the cluster with ID {}", pod.name, record.cluster_id)
-            }
-            Self::RecordIdentity { record, .. } => match record.formed_at {
-                Some(_) => write!(f, "record that cluster {} is formed", record.cluster_id),
-                None => write!(f, "record that cluster {} begins", record.cluster_id),
+            Self::GrantCreate { pod, .. } => write!(f, "let {} create the cluster", pod.name),
+            Self::RecordIdentity { record, .. } => match (&record.grant, record.formed_at) {
+                (_, Some(_)) => f.write_str("record that the cluster is formed"),
+                (Some(_), None) => f.write_str("record that the cluster begins from a backup"),
+                (None, None) => f.write_str("record that the cluster is new"),
             },
             Self::AddLearner { pod, .. } => write!(f, "add {} as a learner and give it a ticket", pod.name),
             Self::Promote { member } => write!(f, "promote {} (ID {}) to voter", member.name, member.id),

@@ -11,9 +11,13 @@
 
 pub mod action;
 pub mod backup;
+mod cluster;
+mod facts;
+mod formation;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+mod membership;
 pub mod observed;
 pub mod operation;
 pub mod pki;
@@ -21,11 +25,16 @@ pub mod plan;
 pub mod reading;
 pub mod report;
 pub mod resources;
+mod restore;
+mod rollout;
+mod safety;
 pub mod ticket;
 pub mod validate;
+mod volumes;
 pub mod waiting;
 
 pub use action::Action;
+pub use cluster::plan_cluster;
 pub use observed::Observed;
 pub use plan::{Objects, Plan};
 pub use reading::Reading;

@@ -189,11 +189,9 @@ impl fmt::Display for Waiting {
             Self::MemberStarting { member, error: Some(error) } => {
                 write!(f, "waiting for {member} to answer ({error})")
             }
-            Self::LearnerBehind { member, entries: Some(entries) } => {
-                write!(f, "learner {member} is {entries} entries behind the leader")
-            }
-            Self::LearnerBehind { member, entries: None } => {
-                write!(f, "waiting for learner {member} to catch up")
+            // Without the number: it changes all the time, and this text is written to status.
+            Self::LearnerBehind { member, .. } => {
+                write!(f, "waiting for learner {member} to catch up with the leader")
             }
             Self::Quorum { change, missing } => {
                 write!(f, "not safe to {change} while {} cannot be counted on", list(missing))

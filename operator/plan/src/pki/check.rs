@@ -89,8 +89,9 @@ impl SecretProblem {
 pub fn check(secret: &Secret, purpose: &Purpose, now: Timestamp) -> Result<Chain, SecretProblem> {
     let trusted = certificates(secret, CA_CRT)?;
     let shown = certificates(secret, TLS_CRT)?;
-    let (leaf_der, intermediates) =
-        shown.split_first().ok_or(SecretProblem::Malformed { key: TLS_CRT, expected: "a PEM certificate" })?;
+    let (leaf_der, intermediates) = shown
+        .split_first()
+        .ok_or(SecretProblem::Malformed { key: TLS_CRT, expected: "a PEM certificate" })?;
     let leaf = parse(leaf_der, TLS_CRT)?;
     check_key(secret, &leaf)?;
     let (not_before, not_after) = validity(&leaf)?;
@@ -111,10 +112,7 @@ fn bytes<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a [u8], SecretPr
     data.filter(|b| !b.is_empty()).ok_or(SecretProblem::MissingKey(key))
 }
 
-fn certificates(
-    secret: &Secret,
-    key: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, SecretProblem> {
+fn certificates(secret: &Secret, key: &'static str) -> Result<Vec<CertificateDer<'static>>, SecretProblem> {
     let malformed = SecretProblem::Malformed { key, expected: "a PEM certificate" };
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes(secret, key)?).collect();
     match list {
@@ -123,10 +121,7 @@ fn certificates(
     }
 }
 
-fn parse<'a>(
-    der: &'a CertificateDer<'_>,
-    key: &'static str,
-) -> Result<X509Certificate<'a>, SecretProblem> {
+fn parse<'a>(der: &'a CertificateDer<'_>, key: &'static str) -> Result<X509Certificate<'a>, SecretProblem> {
     let parsed = X509Certificate::from_der(der.as_ref());
     parsed.map(|(_, c)| c).map_err(|_| SecretProblem::Malformed { key, expected: "an X.509 certificate" })
 }
@@ -164,7 +159,8 @@ fn check_signature(
         let signer = candidates.iter().find_map(|(der, anchor)| {
             let (_, issuer) = X509Certificate::from_der(der.as_ref()).ok()?;
             let named = issuer.subject() == subject.issuer();
-            (named && subject.verify_signature(Some(issuer.public_key())).is_ok()).then_some((issuer, *anchor))
+            (named && subject.verify_signature(Some(issuer.public_key())).is_ok())
+                .then_some((issuer, *anchor))
         });
         match signer {
             Some((_, true)) => return Ok(()),
@@ -180,7 +176,9 @@ fn check_names(leaf: &X509Certificate<'_>, purpose: &Purpose) -> Result<(), Secr
     let names = extension.map(|e| e.value.general_names.as_slice()).unwrap_or_default();
     let dns: Vec<String> = names
         .iter()
-        .filter_map(|n| if let GeneralName::DNSName(name) = n { Some(name.to_ascii_lowercase()) } else { None })
+        .filter_map(
+            |n| if let GeneralName::DNSName(name) = n { Some(name.to_ascii_lowercase()) } else { None },
+        )
         .collect();
     for wanted in &purpose.dns_names {
         if !dns.iter().any(|have| covers(have, wanted)) {

@@ -47,7 +47,11 @@ pub enum IssueError {
 ///
 /// # Errors
 /// If the authority is missing or malformed, or the request does not make a certificate.
-pub fn issue(request: &IssueRequest, key: &KeyPair, authority: Option<&Secret>) -> Result<Secret, IssueError> {
+pub fn issue(
+    request: &IssueRequest,
+    key: &KeyPair,
+    authority: Option<&Secret>,
+) -> Result<Secret, IssueError> {
     let name = request.metadata.name.clone().unwrap_or_default();
     let failed = |error: String| IssueError::Request { secret: name.clone(), error };
     let params = params(request).map_err(&failed)?;
@@ -64,8 +68,8 @@ pub fn issue(request: &IssueRequest, key: &KeyPair, authority: Option<&Secret>) 
         };
         let authority_key =
             KeyPair::from_pem(&text(authority, TLS_KEY, &name)?).map_err(|e| malformed(TLS_KEY, e))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, authority_key)
-            .map_err(|e| malformed(TLS_CRT, e))?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&certificate_pem, authority_key).map_err(|e| malformed(TLS_CRT, e))?;
         let leaf = params.signed_by(key, &issuer).map_err(|e| failed(e.to_string()))?;
         (leaf.pem(), certificate_pem)
     };

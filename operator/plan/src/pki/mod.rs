@@ -12,8 +12,11 @@ pub use check::{Chain, Purpose, SecretProblem, Usage, check};
 pub use issue::{IssueError, issue};
 pub use wants::{CertificateTrouble, CertificatesPlan, plan_certificates};
 
+use crds::Reason;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::report::{Note, NoteKind, Related};
 
 /// Secret key of the trusted authorities, PEM.
 pub const CA_CRT: &str = "ca.crt";
@@ -56,4 +59,21 @@ pub struct IssueRequest {
     pub not_after: Timestamp,
     /// Why it is issued, for the event.
     pub why: String,
+}
+
+impl IssueRequest {
+    /// The event to emit once the Secret was written.
+    pub fn event(&self) -> Note {
+        let name = self.metadata.name.clone().unwrap_or_default();
+        Note {
+            kind: NoteKind::Normal,
+            reason: Reason::CertificatesIssued,
+            action: "IssueCertificate",
+            message: format!(
+                "issued the certificate in Secret {name}, valid until {}: {}",
+                self.not_after, self.why
+            ),
+            related: Some(Related { api_version: "v1", kind: "Secret", name }),
+        }
+    }
 }

@@ -57,7 +57,11 @@ pub fn plan_certificates(
 
 const LEAVES: [Role; 4] = [Role::Server, Role::Peer, Role::Client, Role::Operator];
 
-fn managed(cluster: &ValidatedCluster, secrets: &BTreeMap<String, Secret>, now: Timestamp) -> CertificatesPlan {
+fn managed(
+    cluster: &ValidatedCluster,
+    secrets: &BTreeMap<String, Secret>,
+    now: Timestamp,
+) -> CertificatesPlan {
     let mut plan = CertificatesPlan::default();
     for role in [Role::Authority].into_iter().chain(LEAVES) {
         let name = secret_name(cluster, role);
@@ -152,7 +156,8 @@ fn leaf(
     trusted: &[Vec<u8>],
     now: Timestamp,
 ) -> Result<Chain, (String, Option<Timestamp>)> {
-    let secret = secrets.get(&secret_name(cluster, role)).ok_or_else(|| ("it does not exist".to_owned(), None))?;
+    let secret =
+        secrets.get(&secret_name(cluster, role)).ok_or_else(|| ("it does not exist".to_owned(), None))?;
     let chain = match check(secret, &purpose(cluster, role), now) {
         Ok(chain) => chain,
         Err(problem @ (SecretProblem::MissingName(_) | SecretProblem::MissingUsage(_))) => {

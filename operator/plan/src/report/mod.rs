@@ -1,7 +1,15 @@
 //! What is told: status, and events on transitions.
 
+mod conditions;
+mod events;
+mod members;
+mod operation;
+mod status;
+
 use crds::Reason;
 use crds::cluster::EtcdClusterStatus;
+
+pub(crate) use status::{Told, cluster, invalid};
 
 /// Normal news or a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,7 @@ mod store;
 use std::collections::BTreeMap;
 
 use crds::names::{APP_NAME, CLUSTER_LABEL, ClusterNames, FIELD_MANAGER};
-use k8s_openapi::api::core::v1::{
-    Capabilities, PodSecurityContext, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SeccompProfile, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use backup_job::{JobContext, backup_job, delete_job};
@@ -22,7 +20,7 @@ pub use pdb::{min_available, pod_disruption_budget};
 pub use restore_job::{RestoreFrom, restore_job, seed_claim};
 pub use service::{client_service, peer_service};
 pub use statefulset::{StatefulSetInput, stateful_set};
-pub use store::{object_key, store_secrets};
+pub use store::{StoreSecret, object_key, store_secrets};
 
 use crate::observed::owner_uid;
 use crate::validate::ValidatedCluster;
@@ -56,7 +54,9 @@ impl Component {
 
 /// An object of the name is not ours to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} exists and is not controlled by this cluster; rename or delete it, or use another cluster name")]
+#[error(
+    "{name} exists and is not controlled by this cluster; rename or delete it, or use another cluster name"
+)]
 pub struct NotOwned {
     /// Name of the object.
     pub name: String,
@@ -67,10 +67,15 @@ pub struct NotOwned {
 /// # Errors
 /// If it belongs to someone else or to nobody.
 pub fn may_apply(existing: &ObjectMeta, cluster_uid: &str) -> Result<(), NotOwned> {
-    if owner_uid(existing) == Some(cluster_uid) {
-        return Ok(());
-    }
-    Err(NotOwned { name: existing.name.clone().unwrap_or_default() })
+    may_apply_uid(owner_uid(existing), existing.name.as_deref().unwrap_or_default(), cluster_uid)
+}
+
+/// The same for an object of which only the controller's UID and the name were kept.
+///
+/// # Errors
+/// If it belongs to someone else or to nobody.
+pub fn may_apply_uid(owner: Option<&str>, name: &str, cluster_uid: &str) -> Result<(), NotOwned> {
+    if owner == Some(cluster_uid) { Ok(()) } else { Err(NotOwned { name: name.to_owned() }) }
 }
 
 /// Labels on every object of a cluster.

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crds::names::{
-    CLIENT_PORT, METRICS_PORT, PEER_PORT, RESTARTED_AT_ANNOTATION, TEMPLATE_HASH_ANNOTATION, TICKET_ANNOTATION,
+    CLIENT_PORT, METRICS_PORT, PEER_PORT, RESTARTED_AT_ANNOTATION, TEMPLATE_HASH_ANNOTATION,
+    TICKET_ANNOTATION,
 };
 use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
@@ -287,7 +288,10 @@ fn volumes(cluster: &ValidatedCluster) -> Vec<Volume> {
     vec![
         Volume {
             name: "pod".to_owned(),
-            downward_api: Some(DownwardAPIVolumeSource { items: Some(vec![ticket]), default_mode: Some(0o444) }),
+            downward_api: Some(DownwardAPIVolumeSource {
+                items: Some(vec![ticket]),
+                default_mode: Some(0o444),
+            }),
             ..Volume::default()
         },
         secret_volume("server-tls", cluster.server_secret()),

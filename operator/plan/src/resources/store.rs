@@ -2,9 +2,7 @@
 
 use crds::backup::Compression;
 use crds::names::ClusterNames;
-use crds::store::{
-    AZURE_CREDENTIAL_KEYS, BackupStore, CA_KEY, GCS_CREDENTIAL_KEYS, S3_CREDENTIAL_KEYS,
-};
+use crds::store::{AZURE_CREDENTIAL_KEYS, BackupStore, CA_KEY, GCS_CREDENTIAL_KEYS, S3_CREDENTIAL_KEYS};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Volume, VolumeMount};
 
 use super::statefulset::{Access, mount, secret_volume};

@@ -1,0 +1,234 @@
+//! Which member joins, votes or leaves next. One change at a time, derived from what members say each pass.
+//!
+//! ```text
+//! add:     pod waits with a blank volume -> learner + ticket -> caught up -> voter
+//! remove:  (not the leader) -> member removed -> StatefulSet shrinks -> volume kept, quarantined before reuse
+//! replace: member of a lost volume removed -> same ordinal is added anew
+//! ```
+//! Order of attention: unfinished learners, lost volumes, members that are too many, members that lack. No rule
+//! looks at which member it is, only at what it holds.
+
+use std::cmp::Reverse;
+
+use crate::action::{Action, RemovalReason};
+use crate::facts::{Facts, Step};
+use crate::ids::{ClusterId, Ordinal};
+use crate::limits;
+use crate::observed::{ClusterView, Member, NodeView, PodTrouble, VolumePhase};
+use crate::safety;
+use crate::ticket::Ticket;
+use crate::waiting::Waiting;
+
+/// What a node of etcd's kind says when it is started with the data of a removed member.
+const REMOVED_MARK: &str = "permanently removed";
+
+/// The next change of the membership.
+pub fn change(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> Step {
+    let steps: [fn(&Facts<'_>, &ClusterView<'_>, ClusterId) -> Step; 5] =
+        [unfinished_learner, stale_volume, lost_volume, too_many, too_few];
+    for step in steps {
+        match step(facts, view, cluster_id) {
+            Step::Rest => {}
+            found => return found,
+        }
+    }
+    Step::Rest
+}
+
+/// A learner goes on before anything else begins: to voter, or away.
+fn unfinished_learner(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
+    let Some((ordinal, learner)) = view.learners().next() else { return Step::Rest };
+    let remove = |why| Step::Act(Action::RemoveMember { member: facts.member_ref(ordinal, learner.id), why });
+    if ordinal.0 >= facts.target() {
+        return remove(RemovalReason::ScaleDown);
+    }
+    match facts.node(ordinal) {
+        Some(NodeView::AwaitingTicket) if learner.has_started() => remove(RemovalReason::VolumeLost),
+        Some(NodeView::AwaitingTicket) if !holds_ticket(facts, ordinal, learner) => {
+            remove(RemovalReason::NeverJoined)
+        }
+        Some(NodeView::AwaitingTicket) => {
+            Step::Wait(Waiting::MemberStarting { member: facts.names().pod(ordinal.0), error: None })
+        }
+        Some(NodeView::Serving(serving)) if serving.member_id == learner.id => {
+            promote_when_ready(facts, ordinal, learner, serving.raft_applied_index)
+        }
+        // A ticket is for one member: a pod that is another one has the data of a former member.
+        Some(NodeView::Serving(_)) => remove(RemovalReason::VolumeLost),
+        None => Step::Wait(facts.wait_for_pod(ordinal)),
+    }
+}
+
+/// The pod was given the ticket for exactly this member.
+fn holds_ticket(facts: &Facts<'_>, ordinal: Ordinal, learner: &Member) -> bool {
+    let Some(pod) = facts.pod(ordinal) else { return false };
+    let ticket = pod.ticket.as_deref().and_then(Ticket::from_json);
+    ticket.is_some_and(|t| t.pod_uid == pod.reference.uid && t.member() == Some(learner.id))
+}
+
+fn promote_when_ready(facts: &Facts<'_>, ordinal: Ordinal, learner: &Member, applied: u64) -> Step {
+    let entries = facts.leader().map(|(_, leader)| leader.raft_index.saturating_sub(applied));
+    match entries {
+        Some(behind) if behind <= limits::LEARNER_LAG_ENTRIES && learner.has_started() => {
+            Step::Act(Action::Promote { member: facts.member_ref(ordinal, learner.id) })
+        }
+        entries => Step::Wait(Waiting::LearnerBehind { member: facts.names().pod(ordinal.0), entries }),
+    }
+}
+
+/// A volume that cannot serve its member any more is taken out, so that a blank one can take its place.
+fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
+    for ordinal in (0..facts.target()).map(Ordinal) {
+        let Some(volume) = facts.volume(ordinal).filter(|v| !v.terminating) else { continue };
+        let lost = volume.phase == VolumePhase::Lost;
+        let removed = view.at(ordinal).is_none() && holds_removed_member(facts, ordinal);
+        if !lost && !removed {
+            continue;
+        }
+        if let Some(member) = view.at(ordinal)
+            && let Err(waiting) = safety::may_remove(facts, view, ordinal, member)
+        {
+            return Step::Wait(waiting);
+        }
+        return Step::Act(Action::QuarantineVolume {
+            claim: volume.reference.clone(),
+            pod: facts.pod(ordinal).map(|p| p.reference.clone()),
+            ordinal,
+        });
+    }
+    Step::Rest
+}
+
+/// The pod holds the data of a member that the cluster removed: it fails and says so, or answers as that member.
+fn holds_removed_member(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
+    let says_so = facts
+        .pod(ordinal)
+        .and_then(|p| p.trouble.as_ref())
+        .is_some_and(|t| matches!(t, PodTrouble::Failing { message, .. } if message.contains(REMOVED_MARK)));
+    says_so || facts.serving(ordinal).is_some()
+}
+
+/// A voter whose pod waits with a blank volume has lost its data: it may never speak again under its old ID.
+fn lost_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
+    let found = view.voters().find(|(ordinal, _)| facts.awaits_ticket(*ordinal));
+    let Some((ordinal, member)) = found else { return Step::Rest };
+    match safety::may_remove(facts, view, ordinal, member) {
+        Ok(()) => Step::Act(Action::RemoveMember {
+            member: facts.member_ref(ordinal, member.id),
+            why: RemovalReason::VolumeLost,
+        }),
+        Err(waiting) => Step::Wait(waiting),
+    }
+}
+
+/// The highest ordinal goes first, never while it leads.
+fn too_many(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
+    let surplus = view.placed.iter().copied().filter(|(o, _)| o.0 >= facts.target()).max_by_key(|(o, _)| *o);
+    let Some((ordinal, member)) = surplus else { return Step::Rest };
+    if let Err(waiting) = safety::may_remove(facts, view, ordinal, member) {
+        return Step::Wait(waiting);
+    }
+    if let Some((leader, serving)) = facts.leader()
+        && serving.member_id == member.id
+    {
+        return hand_over(facts, view, leader, member, Keep::BelowTarget);
+    }
+    Step::Act(Action::RemoveMember {
+        member: facts.member_ref(ordinal, member.id),
+        why: RemovalReason::ScaleDown,
+    })
+}
+
+/// Who may receive leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// A member that stays.
+    BelowTarget,
+    /// Any other member.
+    Any,
+}
+
+/// Moves leadership away from `leader`, to the voter that is furthest; the lowest ordinal of those.
+pub(crate) fn hand_over(
+    facts: &Facts<'_>,
+    view: &ClusterView<'_>,
+    leader: Ordinal,
+    member: &Member,
+    keep: Keep,
+) -> Step {
+    let heir = view
+        .voters()
+        .filter(|(o, m)| m.id != member.id && facts.participates(*o, m))
+        .filter(|(o, _)| keep == Keep::Any || o.0 < facts.target())
+        .max_by_key(|(o, _)| (facts.serving(*o).map(|s| s.raft_applied_index), Reverse(*o)));
+    match heir {
+        Some((ordinal, to)) => Step::Act(Action::MoveLeader {
+            from: facts.member_ref(leader, member.id),
+            to: facts.member_ref(ordinal, to.id),
+        }),
+        None => Step::Wait(Waiting::Quorum {
+            change: format!("move leadership away from {}", facts.names().pod(leader.0)),
+            missing: vec!["another voter".to_owned()],
+        }),
+    }
+}
+
+/// The lowest ordinal that waits for a ticket joins; if none waits yet, the lowest that lacks is waited for.
+fn too_few(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> Step {
+    let lacking: Vec<Ordinal> = (0..facts.target()).map(Ordinal).filter(|o| view.at(*o).is_none()).collect();
+    let waiting = lacking.iter().find_map(|o| {
+        let pod = facts.pod(*o).filter(|_| facts.awaits_ticket(*o))?;
+        Some((*o, pod))
+    });
+    match (waiting, lacking.first()) {
+        (Some((ordinal, pod)), _) => Step::Act(Action::AddLearner {
+            ordinal,
+            pod: pod.reference.clone(),
+            peer_url: facts.names().peer_url(ordinal.0),
+            cluster_uid: facts.cluster.uid.clone(),
+            cluster_id,
+        }),
+        (None, Some(ordinal)) => Step::Wait(facts.wait_for_pod(*ordinal)),
+        (None, None) => Step::Rest,
+    }
+}
+
+/// Pods the StatefulSet should run: all that are wished for and all that are still members. It grows over an
+/// ordinal only once no volume of a former member is left there.
+pub fn wanted_pods(facts: &Facts<'_>) -> u32 {
+    let Some(set) = &facts.observed.stateful_set else { return facts.target() };
+    // Without a fresh member list nothing shrinks: a member's pod may be needed to get quorum back.
+    let members = match facts.view() {
+        Some(view) => view.placed.iter().map(|(ordinal, _)| ordinal.0 + 1).max().unwrap_or(0),
+        None => set.replicas,
+    };
+    let wanted = facts.target().max(members);
+    let blocked = leftover_volumes(facts).map(|(ordinal, _)| ordinal.0).min();
+    blocked.map_or(wanted, |ordinal| wanted.min(ordinal.max(set.replicas)))
+}
+
+/// Claims at ordinals the StatefulSet is about to grow over.
+fn leftover_volumes<'a>(
+    facts: &Facts<'a>,
+) -> impl Iterator<Item = (Ordinal, &'a crate::observed::VolumeView)> + use<'a> {
+    let target = facts.target();
+    let running = facts.observed.stateful_set.as_ref().map_or(u32::MAX, |s| s.replicas);
+    let volumes = facts.observed.volumes.iter();
+    volumes.filter(move |v| v.ordinal.0 >= running && v.ordinal.0 < target).map(|v| (v.ordinal, v))
+}
+
+/// A volume of a former member at an ordinal that is about to be used again: it is taken out first, for the
+/// removed member's ID must never speak again.
+pub fn clear_leftovers(facts: &Facts<'_>) -> Step {
+    let Some((ordinal, volume)) = leftover_volumes(facts).min_by_key(|(o, _)| *o) else { return Step::Rest };
+    let name = facts.names().pod(ordinal.0);
+    if facts.observed.pods.iter().any(|p| p.ordinal == ordinal) {
+        return Step::Wait(Waiting::Terminating { object: format!("pod {name}") });
+    }
+    if volume.terminating {
+        return Step::Wait(Waiting::Terminating {
+            object: format!("volume claim {}", volume.reference.name),
+        });
+    }
+    Step::Act(Action::QuarantineVolume { claim: volume.reference.clone(), pod: None, ordinal })
+}
