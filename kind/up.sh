@@ -19,7 +19,24 @@ all_ready() {
   [ "$(k get nodes -o json | jq '[.items[] | select(any(.status.conditions[]; .type == "Ready" and .status == "True"))] | length')" = "$want" ]
 }
 
-healthy() { timeout 60 bash -c 'until "$@"; do sleep 1; done' _ "$0" --ready "$cluster" "${config##*/}"; }
+# A restarted engine may hand addresses out anew, which neither the certificates nor kubelet survive.
+addresses_kept() {
+  local node address
+  while read -r node address; do
+    [ "$(docker inspect -f '{{.NetworkSettings.Networks.kind.IPAddress}}' "$node")" = "$address" ] || return 1
+  done < <(k get nodes -o jsonpath='{range .items[*]}{.metadata.name} {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}')
+}
+
+whole() { all_ready && addresses_kept && k -n kube-system rollout status deployment/coredns --timeout=5s; }
+
+# A minute of patience: the engine, and the cluster with it, may just have been started.
+healthy() {
+  local deadline=$((SECONDS + 60))
+  until whole >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 1
+  done
+}
 
 # Each node runs more watchers than the kernel's default leaves room for when clusters stand side by side.
 allow_watchers() {
@@ -48,11 +65,6 @@ create_online() {
     kind create cluster --name "$cluster" --config "$config" --image "$(public_node_image)"
 }
 
-if [ "$cluster" = --ready ]; then
-  cluster=$2 config=$KIND_DIR/$3
-  all_ready 2>/dev/null
-  exit
-fi
 "$KIND_DIR/tools.sh" kind kubectl
 if exists; then
   if healthy; then
@@ -64,5 +76,5 @@ fi
 allow_watchers
 if offline; then create_offline; else create_online; fi
 wait_for "all nodes of $cluster are Ready" 180 all_ready
-quiet "name service and storage of $cluster" k -n kube-system rollout status deployment/coredns --timeout=180s
+quiet "name service of $cluster" k -n kube-system rollout status deployment/coredns --timeout=180s
 say "KIND cluster $cluster is up: kubectl --context kind-$cluster get nodes"
