@@ -21,6 +21,8 @@ point_cluster() {
   if [ -z "${CONTEXT:-}" ]; then
     "$KIND_DIR/engine.sh"
     "$KIND_DIR/up.sh" "$DEMO_CLUSTER" "$DEMO_CLUSTER.config"
+    # So that plain kubectl goes on where this ends. Nobody else's context is changed.
+    kubectl config set-context "$DEMO_CONTEXT" --namespace "$DEMO_NAMESPACE" >/dev/null
   fi
   show kubectl --context "$DEMO_CONTEXT" get nodes
   k create namespace "$DEMO_NAMESPACE" --dry-run=client -o yaml | k apply -f - >/dev/null

@@ -5,9 +5,12 @@
 
 KIND_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO_DIR=$(dirname "$KIND_DIR")
-CACHE=${KVNODE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kvnode}
+# kind, kubectl, cargo and go all want a home, which a bare environment lacks.
+export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
+CACHE=${KVNODE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvnode}
 TARGET_DIR=${CARGO_TARGET_DIR:-$REPO_DIR/target}
-export PATH="$CACHE/bin:$PATH"
+# Ours first; the usual places of the two toolchains and of root's commands last, as a bare environment lacks them.
+export PATH="$CACHE/bin:$PATH:$HOME/.cargo/bin:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 KUBERNETES_VERSION=v1.36.3
 # Cluster, kube context and image names that more than one script has to agree on.
@@ -48,7 +51,7 @@ quiet() {
   local what=$1 log began pid rc=0
   shift
   mkdir -p "$CACHE/logs"
-  log=$CACHE/logs/$(printf '%s' "$what" | tr -cs 'a-zA-Z0-9.' '-').log
+  log=$CACHE/logs/$(printf '%s' "$what" | tr -cs 'a-zA-Z0-9.' '-' | cut -c1-80).log
   began=$(now_ms)
   say "$what"
   ("$@") >"$log" 2>&1 </dev/null &

@@ -49,6 +49,15 @@ allow_watchers() {
   fi
 }
 
+# A cluster that did not come up leaves its logs behind, not its containers.
+create() {
+  if kind create cluster --retain --name "$cluster" "$@"; then return; fi
+  kind export logs --name "$cluster" "$CACHE/logs/$cluster" || true
+  kind delete cluster --name "$cluster"
+  echo "the logs of the nodes are in $CACHE/logs/$cluster"
+  return 1
+}
+
 create_offline() {
   local merged=$CACHE/clusters/$cluster.config image
   image=$("$KIND_DIR/node/build.sh")
@@ -56,13 +65,13 @@ create_offline() {
   mkdir -p "$(dirname "$merged")"
   cat "$config" "$KIND_DIR/offline.config" >"$merged"
   quiet "creating KIND cluster $cluster from the offline node image" \
-    kind create cluster --name "$cluster" --config "$merged" --image "$image"
+    create --config "$merged" --image "$image"
   quiet "connecting the pods of $cluster" "$KIND_DIR/network.sh" "$cluster"
 }
 
 create_online() {
   quiet "creating KIND cluster $cluster from $(public_node_image)" \
-    kind create cluster --name "$cluster" --config "$config" --image "$(public_node_image)"
+    create --config "$config" --image "$(public_node_image)"
 }
 
 "$KIND_DIR/tools.sh" kind kubectl
