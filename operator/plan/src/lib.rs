@@ -32,6 +32,7 @@ pub mod ticket;
 pub mod validate;
 mod volumes;
 pub mod waiting;
+mod wanted;
 
 pub use action::Action;
 pub use cluster::plan_cluster;
@@ -40,3 +41,4 @@ pub use plan::{Objects, Plan};
 pub use reading::Reading;
 pub use report::{Note, NoteKind, Report};
 pub use waiting::Waiting;
+pub use wanted::{operator_secret, wanted_backup_secrets, wanted_secrets};

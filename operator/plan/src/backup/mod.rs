@@ -3,6 +3,11 @@
 //! An `EtcdBackup` is one Job; its result is the Job's termination message. An `EtcdBackupSchedule` makes
 //! `EtcdBackup`s by the clock and deletes those that newer verified ones replace.
 
+mod clock;
+mod retention;
+mod run;
+mod schedule;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,6 +18,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
+
+pub use clock::{Clock, ClockError};
+pub use run::plan_backup;
+pub use schedule::{SCHEDULED_FOR_ANNOTATION, plan_schedule};
 
 use crate::observed::{JobView, Settings};
 use crate::report::Note;

@@ -1,0 +1,40 @@
+//! Which backups of a schedule may go. The newest successful one never does.
+
+use std::cmp::Reverse;
+
+use crds::EtcdBackup;
+use crds::backup::BackupPhase;
+use crds::schedule::EtcdBackupScheduleSpec;
+
+use super::ExpiredBackup;
+use super::schedule::scheduled_for;
+
+/// Successful backups beyond `retention.keepLast` and failed ones beyond `failedHistoryLimit`, the oldest first.
+/// What is under way or being deleted already is left alone.
+pub(super) fn expired(spec: &EtcdBackupScheduleSpec, backups: &[EtcdBackup]) -> Vec<ExpiredBackup> {
+    // Admission demands at least one; a definition of another version may not.
+    let keep = usize::try_from(spec.retention.keep_last).unwrap_or(1).max(1);
+    let keep_failed = usize::try_from(spec.failed_history_limit).unwrap_or(0);
+    let mut list = beyond(backups, BackupPhase::Succeeded, keep);
+    list.extend(beyond(backups, BackupPhase::Failed, keep_failed));
+    list
+}
+
+fn beyond(backups: &[EtcdBackup], phase: BackupPhase, keep: usize) -> Vec<ExpiredBackup> {
+    let mut of_phase: Vec<&EtcdBackup> = backups
+        .iter()
+        .filter(|b| b.status.as_ref().and_then(|s| s.phase) == Some(phase))
+        .filter(|b| b.metadata.deletion_timestamp.is_none())
+        .collect();
+    of_phase.sort_by_key(|b| Reverse((scheduled_for(b), b.metadata.name.clone())));
+    let mut list: Vec<ExpiredBackup> = of_phase
+        .into_iter()
+        .skip(keep)
+        .map(|b| ExpiredBackup {
+            name: b.metadata.name.clone().unwrap_or_default(),
+            uid: b.metadata.uid.clone().unwrap_or_default(),
+        })
+        .collect();
+    list.reverse();
+    list
+}
