@@ -28,8 +28,10 @@ if [ -n "${CONTEXT:-}" ]; then
   quiet "removing the demonstration from $CONTEXT" leave_context "$CONTEXT"
   exit 0
 fi
+# Our engine may have been stopped, by a reboot for one, with clusters still in its keeping.
+if [ -d "$CACHE/engine" ]; then "$KIND_DIR/engine.sh"; fi
 "$KIND_DIR/down.sh" "$DEMO_CLUSTER" "$HA_CLUSTER" "$E2E_CLUSTER"
 if timeout 20 docker info >/dev/null 2>&1; then remove_images; fi
 "$KIND_DIR/engine.sh" stop
-rm -rf "$CACHE/demo" "$CACHE/clusters" "$CACHE/images.env"
+rm -rf "$CACHE/demo" "$CACHE/clusters" "$CACHE/engine" "$CACHE/images.env"
 say "clean; the cache stays in $CACHE"

@@ -40,7 +40,9 @@ mount_named_hierarchy() {
 start() {
   local -a flags=(--pidfile "$PIDFILE" --host unix:///var/run/docker.sock)
   [ "$(id -u)" -eq 0 ] || die "no container engine answers, and starting one needs root: start docker, or run this as root"
-  have dockerd || die "no container engine answers and dockerd is not installed: run kind/prepare.sh first"
+  "$KIND_DIR/prepare.sh" engine
+  # Where there is a service manager, the package has started it.
+  if answers; then return; fi
   mkdir -p "$(dirname "$PIDFILE")"
   mount_cgroups
   mount_named_hierarchy

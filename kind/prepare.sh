@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for what was asked: `base` (every target), `engine` (where no container
-# engine answers), `node` (where the node image has to be built here), `lint`.
+# engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`.
 # Never: upgrades or removes a package, and never asks a question.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -9,7 +9,7 @@ set -euo pipefail
 packages_of() {
   case $1 in
     base) echo "ca-certificates curl gcc jq libc6-dev make procps util-linux" ;;
-    engine) echo "docker.io iptables kmod" ;;
+    engine) echo "docker.io iptables jq kmod" ;;
     node) echo "busybox-static debootstrap" ;;
     images) echo "busybox-static" ;;
     lint) echo "shellcheck" ;;
