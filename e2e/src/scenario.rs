@@ -43,6 +43,8 @@ impl Scenario {
     where
         F: AsyncFnOnce(&Scenario) -> Result<()>,
     {
+        // One at a time: a scenario may take the operator away, and timings are taken on an otherwise quiet cluster.
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
