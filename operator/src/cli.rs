@@ -26,6 +26,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the operator until it is told to stop or loses its lease.
+    Run(RunArgs),
     /// Take one snapshot of a cluster and store it. Runs as a Job.
     Backup(BackupArgs),
     /// Download and verify a stored snapshot. Runs as a Job before a restore.

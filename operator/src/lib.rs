@@ -4,13 +4,14 @@
 //! What it never does: decide. What should exist and which step comes next is the plan's word; this crate only finds
 //! out what is, carries out, and says what happened.
 //!
-//! Read next: [`cli`] for the commands, [`jobs`] for backup and restore.
+//! Read next: [`cli`] for the commands, [`controller`] for one pass over a cluster, [`jobs`] for backup and restore.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 pub mod cli;
+pub mod controller;
 pub mod etcd;
 pub mod http;
 pub mod jobs;
@@ -19,6 +20,7 @@ pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+mod run;
 pub mod store;
 
 use cli::{Cli, Command};
@@ -50,6 +52,7 @@ pub fn run() -> ExitCode {
 
 async fn dispatch(command: Command) -> ExitCode {
     match command {
+        Command::Run(args) => run::main(args).await,
         Command::Backup(args) => jobs::finish(&args.termination_log.clone(), jobs::backup::run(args).await),
         Command::FetchBackup(args) => {
             jobs::finish(&args.termination_log.clone(), jobs::fetch::run(args).await)

@@ -19,11 +19,19 @@ pub struct Source {
 }
 
 impl Source {
-    /// The name in its URL: `core-1` of `https://core-1.core-peers.db.svc:2379`.
+    /// The name in its URL: `core-1` of `https://core-1.core-peers.db.svc:2379`. An address stays whole.
     pub fn member_name(&self) -> String {
-        let host = self.client.endpoint().split("://").last().unwrap_or_default();
-        host.split(['.', ':', '/']).next().unwrap_or_default().to_owned()
+        member_name(self.client.endpoint())
     }
+}
+
+fn member_name(endpoint: &str) -> String {
+    let authority = endpoint.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _port)| host);
+    if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() {
+        return host.to_owned();
+    }
+    host.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Asks all members at once and takes the best.
@@ -95,6 +103,18 @@ mod tests {
         all.sort_by_key(rank);
         let ids: Vec<_> = all.iter().map(|s| s.header.as_ref().unwrap().member_id).collect();
         assert_eq!(ids, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_member_is_called_as_its_pod() {
+        for (endpoint, name) in [
+            ("https://core-1.core-peers.db.svc:2379", "core-1"),
+            ("http://127.0.0.1:2379", "127.0.0.1"),
+            ("http://[::1]:2379", "[::1]"),
+            ("http://localhost:2379/", "localhost"),
+        ] {
+            assert_eq!(member_name(endpoint), name);
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub async fn acquire(
             }
             Ok(Ok(Some(_))) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = held.election.name(), "asking for the lease failed")
+                tracing::warn!(%error, lease = held.election.name(), "asking for the lease failed");
             }
             Err(_) => tracing::warn!(lease = held.election.name(), "asking for the lease timed out"),
         }

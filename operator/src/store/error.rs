@@ -207,7 +207,9 @@ fn innermost(error: &dyn StdError) -> String {
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    one_line(&deepest.to_string())
+    let text = one_line(&deepest.to_string());
+    // An answer without a body ends in a colon and begins with what every failed request has in common.
+    text.trim_end_matches(':').trim_start_matches("Server returned non-2xx status code: ").to_owned()
 }
 
 fn not_connected(error: &(dyn StdError + 'static)) -> bool {

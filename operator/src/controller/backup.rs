@@ -1,0 +1,148 @@
+//! One pass over an `EtcdBackup`: its finalizer, its Job, its report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::EtcdBackup;
+use crds::backup::BackupPhase;
+use crds::names::{self, STORED_OBJECT_FINALIZER};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Resource, ResourceExt};
+use operator_plan::backup::{FinalizerChange, ObservedBackup, plan_backup};
+use operator_plan::observed::JobView;
+use operator_plan::wanted_backup_secrets;
+use serde_json::json;
+
+use super::PassError;
+use super::caches::Caches;
+use super::cluster::act::patch_object;
+use super::cluster::children::{self, From};
+use super::context::{Context, Newest};
+use super::report;
+use crate::metrics::BackupFigures;
+
+/// The controller's own state: what it wrote last.
+#[derive(Default)]
+pub struct State {
+    newest: Newest<EtcdBackup>,
+}
+
+/// Makes one pass; says when to look again even if nothing is heard.
+pub async fn pass(ctx: &Context, state: &State, backup: Arc<EtcdBackup>) -> Result<Duration, PassError> {
+    let backup = state.newest.of(backup);
+    let namespace = backup.namespace().unwrap_or_default();
+    let observed = observe(ctx, &backup, &namespace).await?;
+    let plan = plan_backup(&observed);
+    if !ctx.leadership.held() {
+        return Err(PassError::NotLeading);
+    }
+    if let Some(finalizers) = changed_finalizers(backup.finalizers(), plan.finalizer) {
+        // The version makes this a compare and swap: another writer's finalizer is never lost.
+        let patch = json!({"metadata": {
+            "uid": backup.uid(), "resourceVersion": backup.resource_version(), "finalizers": finalizers,
+        }});
+        patch_object::<EtcdBackup>(ctx, &namespace, &backup.name_any(), &patch).await?;
+        // Its event brings the next pass, with the new version in hand.
+        return Ok(plan.recheck);
+    }
+    if let Some(job) = &plan.job {
+        let live = Caches::get(&ctx.caches.jobs, &namespace, &job.name_any());
+        ctx.applier.create(&namespace, job, live.as_deref()).await?;
+    }
+    let manager = names::FIELD_MANAGER;
+    if let Some(written) =
+        report::status(&ctx.client, manager, backup.as_ref(), backup.status.as_ref(), &plan.status).await?
+    {
+        state.newest.wrote(written);
+    }
+    report::events(&ctx.recorder, backup.as_ref(), &plan.events).await;
+    measure(ctx, &backup, &namespace);
+    Ok(plan.recheck)
+}
+
+async fn observe(ctx: &Context, backup: &EtcdBackup, namespace: &str) -> Result<ObservedBackup, PassError> {
+    let cluster = Caches::get(&ctx.caches.clusters, namespace, &backup.spec.cluster_ref.name);
+    let wanted = wanted_backup_secrets(backup, cluster.as_deref());
+    let job = |name: String| job_view(ctx, namespace, backup, &name);
+    Ok(ObservedBackup {
+        now: Timestamp::now(),
+        settings: ctx.settings.clone(),
+        backup: backup.clone(),
+        cluster: cluster.map(|cluster| cluster.as_ref().clone()),
+        secrets: children::secrets(ctx, namespace, wanted, From::Caches).await?,
+        job: job(names::backup_job(&backup.name_any())),
+        delete_job: job(names::backup_delete_job(&backup.name_any())),
+    })
+}
+
+/// A Job of this backup. One that another object controls is not: its result would be somebody else's.
+fn job_view(ctx: &Context, namespace: &str, backup: &EtcdBackup, name: &str) -> Option<JobView> {
+    let job: Arc<Job> = Caches::get(&ctx.caches.jobs, namespace, name)?;
+    let ours = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace);
+    let pods = ctx.caches.pods.state_filter(ours);
+    let view = JobView::from_objects(&job, &children::pods_of_job(&pods, name));
+    (view.owner_uid.as_deref() == backup.meta().uid.as_deref()).then_some(view)
+}
+
+fn changed_finalizers(now: &[String], change: FinalizerChange) -> Option<Vec<String>> {
+    let there = now.iter().any(|finalizer| finalizer == STORED_OBJECT_FINALIZER);
+    match (change, there) {
+        (FinalizerChange::Add, false) => {
+            Some(now.iter().cloned().chain([STORED_OBJECT_FINALIZER.to_owned()]).collect())
+        }
+        (FinalizerChange::Remove, true) => {
+            Some(now.iter().filter(|finalizer| *finalizer != STORED_OBJECT_FINALIZER).cloned().collect())
+        }
+        (FinalizerChange::Keep, _) | (FinalizerChange::Add, true) | (FinalizerChange::Remove, false) => None,
+    }
+}
+
+/// Shows the newest good backup of the cluster this one is of, so that an old one looked at again changes nothing.
+fn measure(ctx: &Context, backup: &EtcdBackup, namespace: &str) {
+    let cluster = &backup.spec.cluster_ref.name;
+    let good = ctx.caches.backups.state_filter(|other| {
+        other.metadata.namespace.as_deref() == Some(namespace)
+            && other.spec.cluster_ref.name == *cluster
+            && other.status.as_ref().is_some_and(|status| status.phase == Some(BackupPhase::Succeeded))
+    });
+    let newest =
+        good.iter().filter_map(|b| b.status.as_ref()).max_by_key(|s| s.completed_at.as_ref().map(|t| t.0));
+    if let Some(status) = newest
+        && let Some(at) = &status.completed_at
+    {
+        let figures = BackupFigures {
+            finished_at_seconds: at.0.as_second() as f64,
+            size_bytes: status.stored_size_bytes.unwrap_or_default(),
+            duration_seconds: status.duration_seconds.unwrap_or_default() as f64,
+        };
+        ctx.metrics.backup(namespace, cluster, figures);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finalizers_of_others_are_kept_and_nothing_is_written_without_need() {
+        let ours = STORED_OBJECT_FINALIZER.to_owned();
+        let other = "example.com/other".to_owned();
+        assert_eq!(
+            changed_finalizers(std::slice::from_ref(&other), FinalizerChange::Add),
+            Some(vec![other.clone(), ours.clone()])
+        );
+        assert_eq!(
+            changed_finalizers(&[ours.clone(), other.clone()], FinalizerChange::Remove),
+            Some(vec![other])
+        );
+        for (now, change) in [
+            (vec![ours.clone()], FinalizerChange::Add),
+            (vec![], FinalizerChange::Remove),
+            (vec![ours], FinalizerChange::Keep),
+        ] {
+            assert_eq!(changed_finalizers(&now, change), None);
+        }
+    }
+}

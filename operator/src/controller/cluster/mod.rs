@@ -1,0 +1,132 @@
+//! One pass over an `EtcdCluster`: observe, plan, apply, act, report.
+//!
+//! Nothing is remembered between passes but words (see `context`). Read next: [`observe`], [`objects`], [`act`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::EtcdCluster;
+use crds::cluster::MemberHealth;
+use crds::conditions::ConditionType;
+use crds::progress::OperationType;
+use kube::ResourceExt;
+use operator_plan::observed::FailedAction;
+
+use super::PassError;
+use super::context::{Context, Newest};
+use super::report;
+use crate::metrics::MemberCounts;
+
+pub mod act;
+pub mod children;
+pub mod objects;
+pub mod observe;
+pub mod probe;
+
+use act::Acted;
+use children::From;
+
+/// What the objects' failures are called where failed actions are shown.
+const APPLYING: &str = "make the cluster's objects as planned";
+
+/// After a step the next one is looked for at once, as soon as watches may have seen the first.
+const AFTER_ACTION: Duration = Duration::from_millis(300);
+
+/// The controller's own state: what it wrote last.
+#[derive(Default)]
+pub struct State {
+    newest: Newest<EtcdCluster>,
+}
+
+/// Makes one pass; says when to look again even if nothing is heard.
+pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Result<Duration, PassError> {
+    let cluster = state.newest.of(cluster);
+    let Some(look) = observe::look(ctx, Arc::clone(&cluster), From::Caches).await? else {
+        return Ok(AFTER_ACTION);
+    };
+    let plan = operator_plan::plan_cluster(&look.observed);
+    let uid = cluster.uid().unwrap_or_default();
+    // The report does not wait for what follows: whatever fails below, users see what is known now.
+    tell(ctx, state, &cluster, &plan.report).await?;
+    if let Some(objects) = plan.objects
+        && let Err(error) = objects::apply(ctx, &look, &uid, objects).await
+    {
+        let failed =
+            FailedAction { at: look.observed.now, attempted: APPLYING.to_owned(), error: error.to_string() };
+        ctx.set_failed_action(&uid, Some(failed));
+        return Err(error.into());
+    }
+    let recovered = |failed: FailedAction| plan.action.is_none() || failed.attempted == APPLYING;
+    if ctx.failed_action(&uid).is_some_and(recovered) {
+        ctx.set_failed_action(&uid, None);
+    }
+    let Some(action) = plan.action else { return Ok(plan.recheck) };
+    match act::act(ctx, &look, &action).await? {
+        Acted::Done => Ok(AFTER_ACTION),
+        Acted::Outdated => Ok(plan.recheck.min(Duration::from_secs(1))),
+    }
+}
+
+/// A cluster is gone: nothing about it is kept.
+pub fn forget(ctx: &Context, namespace: &str, name: &str) {
+    let conditions: Vec<_> = ConditionType::ALL.iter().map(|c| c.as_str()).collect();
+    ctx.metrics.forget(namespace, name, &conditions, &operation_types());
+}
+
+async fn tell(
+    ctx: &Context,
+    state: &State,
+    cluster: &EtcdCluster,
+    told: &operator_plan::Report,
+) -> Result<(), PassError> {
+    let written = report::status(
+        &ctx.client,
+        crds::names::FIELD_MANAGER,
+        cluster,
+        cluster.status.as_ref(),
+        &told.status,
+    )
+    .await?;
+    if let Some(written) = written {
+        state.newest.wrote(written);
+    }
+    report::events(&ctx.recorder, cluster, &told.events).await;
+    measure(ctx, cluster, told);
+    Ok(())
+}
+
+fn measure(ctx: &Context, cluster: &EtcdCluster, told: &operator_plan::Report) {
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let status = &told.status;
+    ctx.metrics.conditions(
+        &namespace,
+        &name,
+        status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())),
+    );
+    let mut counts = MemberCounts::default();
+    for member in &status.members {
+        match (member.learner, member.healthy) {
+            (true, _) => counts.learners += 1,
+            (false, MemberHealth::True) => counts.healthy_voters += 1,
+            (false, MemberHealth::False | MemberHealth::Unknown) => counts.unhealthy_voters += 1,
+        }
+    }
+    ctx.metrics.members(&namespace, &name, counts);
+    let operation = status.operation.as_ref().map(|operation| operation.type_.as_str());
+    ctx.metrics.operation(&namespace, &name, &operation_types(), operation);
+    if let Some(expiry) = status.certificates_expire.as_deref().and_then(expiry_seconds) {
+        ctx.metrics.certificate_expiry(&namespace, &name, expiry);
+    }
+}
+
+fn operation_types() -> [&'static str; 6] {
+    use OperationType::{Bootstrap, Replace, Restore, Roll, ScaleDown, ScaleUp};
+    [Bootstrap, Restore, ScaleUp, ScaleDown, Replace, Roll].map(OperationType::as_str)
+}
+
+/// Midnight of the date in status: alerts are in days.
+fn expiry_seconds(date: &str) -> Option<f64> {
+    let date: jiff::civil::Date = date.parse().ok()?;
+    let at = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    Some(at.as_second() as f64)
+}
