@@ -28,6 +28,7 @@ mod record;
 mod restore;
 mod state;
 mod store;
+pub mod watch;
 
 pub use buckets::BUCKETS;
 pub use error::{ApplyError, ReadError, RequestError};

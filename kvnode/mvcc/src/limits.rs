@@ -34,3 +34,17 @@ pub const QUOTA_LEASE_BYTES: u64 = 64;
 
 /// Leases a leader revokes in a second. etcd's figure.
 pub const LEASE_REVOKES_PER_SECOND: usize = 1000;
+
+/// Bytes of records after which a batch for a watcher ends at the next revision: well below the 4 MiB that clients
+/// other than Go's take by default.
+pub const WATCH_BATCH_BYTES: usize = 512 * 1024;
+
+/// Log entries looked at in one step of catching up, so that a watcher of rare keys does not keep a thread for long.
+pub const WATCH_SCAN_ENTRIES: usize = 10_000;
+
+/// Changes that wait in the inbox of a stream before its watchers are sent to the log. They share their records with
+/// the store, so this bounds bookkeeping: some 100 KiB for each stream whose client does not read.
+pub const WATCH_INBOX_CHANGES: usize = 4096;
+
+/// Size above which a watch answer is sent in fragments, with etcd's default request size of 1.5 MiB.
+pub const WATCH_FRAGMENT_BYTES_DEFAULT: usize = 2 * 1024 * 1024;

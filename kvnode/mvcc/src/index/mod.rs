@@ -33,11 +33,6 @@ impl KeyIndex {
         self.root.get(key)?.at(main)
     }
 
-    /// Everything known of `key`.
-    pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        self.root.get(key)
-    }
-
     /// Adds a write of `key`; `write` makes it from what the key was before and must name a newer revision.
     pub(crate) fn upsert(&mut self, key: &[u8], mut write: impl FnMut(Option<&Entry>) -> Version) {
         let upserted = Node::upsert(&mut self.root, key, &mut write);

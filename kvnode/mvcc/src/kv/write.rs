@@ -169,7 +169,13 @@ impl<'a> WriteTxn<'a> {
         self.kv.index.upsert(key, |_| Version { main: revision.0, address, tombstone: true });
         self.writes += 1;
         self.leases.detach(LeaseId(prev.meta().lease), key);
-        self.changes.push(Change { revision, kind: ChangeKind::Delete, kv, prev_kv: Some(prev.clone()) });
+        // Watchers are shown what was there before the transaction.
+        let before = if prev.meta().mod_revision == revision.0 {
+            self.kv.get(key, self.kv.revision.0)
+        } else {
+            Some(prev.clone())
+        };
+        self.changes.push(Change { revision, kind: ChangeKind::Delete, kv, prev_kv: before });
         Some(prev)
     }
 }

@@ -97,7 +97,7 @@ impl World {
         let printed = match words.get(0) {
             "put" | "del" | "txn" => self.propose(parse_op(command)),
             "range" => self.range(&words),
-            "compact" => self.apply(InternalRaftRequest {
+            "compact" => self.apply(&InternalRaftRequest {
                 compaction: Some(CompactionRequest { revision: words.number(1), physical: false }),
                 ..request()
             }),
@@ -115,9 +115,9 @@ impl World {
         (RaftIndex(self.store.applied().0.0 + 1), Term(1))
     }
 
-    fn apply(&mut self, request: InternalRaftRequest) -> String {
+    fn apply(&mut self, request: &InternalRaftRequest) -> String {
         let (index, term) = self.next();
-        let result = self.store.apply(index, term, &request);
+        let result = self.store.apply(index, term, request);
         render::applied(result, self.store.revision())
     }
 
@@ -133,15 +133,19 @@ impl World {
             return format!("refused: {error}");
         }
         match op.request {
-            Some(Request::RequestPut(put)) => self.apply(InternalRaftRequest { put: Some(put), ..request() }),
+            Some(Request::RequestPut(put)) => {
+                self.apply(&InternalRaftRequest { put: Some(put), ..request() })
+            }
             Some(Request::RequestDeleteRange(delete)) => {
-                self.apply(InternalRaftRequest { delete_range: Some(delete), ..request() })
+                self.apply(&InternalRaftRequest { delete_range: Some(delete), ..request() })
             }
             Some(Request::RequestTxn(txn)) if is_read_only(&txn) => match self.store.view().txn(&txn) {
                 Ok(result) => format!("read only {}", render::txn(&result, 2)),
                 Err(error) => format!("error: {error}"),
             },
-            Some(Request::RequestTxn(txn)) => self.apply(InternalRaftRequest { txn: Some(txn), ..request() }),
+            Some(Request::RequestTxn(txn)) => {
+                self.apply(&InternalRaftRequest { txn: Some(txn), ..request() })
+            }
             _ => unreachable!("only these are parsed"),
         }
     }
@@ -195,7 +199,7 @@ impl World {
                 };
             }
         };
-        self.apply(request)
+        self.apply(&request)
     }
 
     fn alarm(&mut self, words: &Words<'_>) -> String {
@@ -209,7 +213,7 @@ impl World {
             _ => AlarmAction::Get,
         };
         let alarm = AlarmType::from_str_name(words.get(2)).unwrap_or_default();
-        self.apply(InternalRaftRequest {
+        self.apply(&InternalRaftRequest {
             alarm: Some(AlarmRequest {
                 action: action as i32,
                 member_id: words.named("member").cast_unsigned(),
@@ -232,17 +236,17 @@ impl World {
             ("ready", _) => return ready(self.store.view().check_readiness(Readiness::Remove(id))),
             ("version", version) => {
                 let set = ClusterVersionSetRequest { ver: version.to_owned() };
-                return self.apply(InternalRaftRequest { cluster_version_set: Some(set), ..request() });
+                return self.apply(&InternalRaftRequest { cluster_version_set: Some(set), ..request() });
             }
             ("downgrade", version) => {
                 let set = DowngradeInfoSetRequest { enabled: !version.is_empty(), ver: version.to_owned() };
-                return self.apply(InternalRaftRequest { downgrade_info_set: Some(set), ..request() });
+                return self.apply(&InternalRaftRequest { downgrade_info_set: Some(set), ..request() });
             }
             (_, "started") => {
                 let member_attributes =
                     Some(Attributes { name: words.get(3).to_owned(), client_urls: vec![] });
                 let set = ClusterMemberAttrSetRequest { member_id: id.0, member_attributes };
-                return self.apply(InternalRaftRequest { cluster_member_attr_set: Some(set), ..request() });
+                return self.apply(&InternalRaftRequest { cluster_member_attr_set: Some(set), ..request() });
             }
             _ => {}
         }
