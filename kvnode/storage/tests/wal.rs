@@ -169,17 +169,60 @@ fn what_a_received_snapshot_replaced_does_not_come_back() {
 
     let (mut wal, _) = open(&disk, 1 << 16).unwrap();
     let received = Snapshot { index: 10, term: 2, conf_state };
-    wal.mark_snapshot(&received).unwrap();
-    wal.append(Some(&HardState { term: 2, vote: 0, commit: 10 }), &[]);
-    wal.sync().unwrap();
+    wal.install_snapshot(&received, Some(&HardState { term: 2, vote: 0, commit: 10 })).unwrap();
     drop(wal);
     assert_eq!(indexes(&read(&received)), Vec::<u64>::new());
     let (mut wal, _) =
         Wal::open(Arc::new(disk.clone()), Path::new(DIR), &received, options(1 << 16)).unwrap();
     wal.append(None, &[Entry { term: 2, ..entry(11, b"new") }]);
     wal.sync().unwrap();
+    // A checkpoint of the very state that was received is one of its own.
+    wal.mark_snapshot(&received).unwrap();
     drop(wal);
     assert_eq!(indexes(&read(&received)), [11]);
+}
+
+/// Cut between the two records of a received snapshot: it was never there, and the log goes on from before it.
+#[test]
+fn a_received_snapshot_without_its_hard_state_never_was() {
+    let disk = SimDisk::new();
+    let mut wal = create(&disk, 1 << 16);
+    wal.append(Some(&state(3)), &[entry(1, b"a"), entry(2, b"b"), entry(3, b"c"), entry(4, b"d")]);
+    wal.sync().unwrap();
+    let length = || read_file(&disk, Path::new(FIRST)).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    let conf_state = Some(ConfState { voters: vec![0xA1], ..Default::default() });
+    let received = Snapshot { index: 10, term: 2, conf_state };
+    let before = length();
+    wal.install_snapshot(&received, Some(&HardState { term: 2, vote: 0, commit: 10 })).unwrap();
+    drop(wal);
+    // The hard state is the last record: 8 bytes of length, then the record.
+    let state_record = (length() + 1).next_multiple_of(8) - 24;
+    assert!(state_record > before);
+    overwrite(&disk, state_record as u64, &[0; 24]);
+    assert_eq!(Wal::snapshot_marks(&disk, Path::new(DIR)).unwrap().len(), 1, "only the first");
+    for round in 0..2 {
+        let (mut wal, replay) = open(&disk, 1 << 16).unwrap();
+        assert_eq!(replay.hard_state, state(3));
+        assert_eq!(indexes(&replay), (1..=4 + round).collect::<Vec<_>>());
+        assert_eq!(replay.torn.is_some(), round == 0);
+        wal.append(None, &[entry(5 + round, b"on")]);
+        wal.sync().unwrap();
+    }
+}
+
+/// A member restarts from a checkpoint that knows more than the last hard state, and takes another at once.
+#[test]
+fn a_mark_counts_although_the_commit_index_lagged_behind() {
+    let disk = SimDisk::new();
+    let mut wal = create(&disk, 1 << 16);
+    wal.append(Some(&state(1)), &[entry(1, b"a"), entry(2, b"b"), entry(3, b"c")]);
+    wal.sync().unwrap();
+    let conf_state = Some(ConfState { voters: vec![0xA1], ..Default::default() });
+    wal.mark_snapshot(&Snapshot { index: 3, term: 1, conf_state }).unwrap();
+    drop(wal);
+    let marks = Wal::snapshot_marks(&disk, Path::new(DIR)).unwrap();
+    assert_eq!(marks.iter().map(|mark| mark.index).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!(open(&disk, 1 << 16).unwrap().1.hard_state, state(3));
 }
 
 #[test]

@@ -131,7 +131,8 @@ impl SimDisk {
         let mut state = lock(&self.state);
         state.powered = false;
         let mut dice = Dice(seed);
-        let nodes = state.nodes.iter().map(|node| surviving_node(node, &mut dice)).collect();
+        let mut nodes: Vec<Node> = state.nodes.iter().map(|node| surviving_node(node, &mut dice)).collect();
+        forget_unreachable(&mut nodes);
         Self::with_nodes(nodes)
     }
 
@@ -277,6 +278,22 @@ fn surviving_node(node: &Node, dice: &mut Dice) -> Node {
         Node::File(file) => {
             let image = surviving_data(file, dice);
             Node::File(FileNode { live: image.clone(), durable: image, ..FileNode::default() })
+        }
+    }
+}
+
+/// Files without a name are gone; only their numbers stay taken.
+fn forget_unreachable(nodes: &mut [Node]) {
+    let mut reachable = BTreeSet::from([ROOT]);
+    let mut todo = vec![ROOT];
+    while let Some(node) = todo.pop() {
+        if let Node::Dir(dir) = &nodes[node] {
+            todo.extend(dir.live.values().filter(|child| reachable.insert(**child)));
+        }
+    }
+    for (id, node) in nodes.iter_mut().enumerate() {
+        if !reachable.contains(&id) {
+            *node = Node::File(FileNode::default());
         }
     }
 }

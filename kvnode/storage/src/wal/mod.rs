@@ -197,11 +197,8 @@ impl Wal {
             put_record(&mut self.buffer, &mut self.crc, Kind::Entry, &[head, &entry.data]);
             self.last_index = entry.index;
         }
-        // A hard state without a term says nothing; raft has none before its first.
-        if let Some(state) = state.filter(|state| state.term > 0) {
-            let data = record::encode_state(&mut self.scratch, state);
-            put_record(&mut self.buffer, &mut self.crc, Kind::State, &[data]);
-            self.state = *state;
+        if let Some(state) = state {
+            self.put_state(*state);
         }
     }
 
@@ -227,12 +224,41 @@ impl Wal {
         })
     }
 
-    /// Records durably that the state up to `mark.index` is kept elsewhere, which must already be durable.
-    /// `conf_state` must be set, as etcd demands.
+    /// Records durably that the state this log led to up to `mark.index` is kept elsewhere, which must already be
+    /// durable. `conf_state` must be set, as etcd demands.
     pub fn mark_snapshot(&mut self, mark: &walpb::Snapshot) -> Result<(), WalError> {
+        // A mark above the commit index does not count. What is in a checkpoint is committed, but that may have been
+        // learned after the last hard state that was written.
+        if mark.index > self.state.commit && self.state.term > 0 {
+            self.put_state(HardState { commit: mark.index, ..self.state });
+        }
+        self.put_mark(mark);
+        self.sync()
+    }
+
+    /// Records durably that a snapshot from a leader, already durable elsewhere, takes the place of all that was here.
+    /// `state` is the hard state that comes with it. Both become durable before anything behind them is written: an
+    /// entry that follows a snapshot means nothing without it.
+    pub fn install_snapshot(&mut self, mark: &walpb::Snapshot, state: Option<&HardState>) -> Result<(), WalError> {
+        let state = state.copied().unwrap_or(self.state);
+        self.put_mark(mark);
+        self.put_state(HardState { commit: state.commit.max(mark.index), ..state });
+        self.last_index = mark.index;
+        self.sync()
+    }
+
+    fn put_mark(&mut self, mark: &walpb::Snapshot) {
         put_record(&mut self.buffer, &mut self.crc, Kind::Snapshot, &[&record::encode_mark(mark)]);
         self.last_index = self.last_index.max(mark.index);
-        self.sync()
+    }
+
+    /// A hard state without a term says nothing; raft has none before its first.
+    fn put_state(&mut self, state: HardState) {
+        if state.term > 0 {
+            let data = record::encode_state(&mut self.scratch, &state);
+            put_record(&mut self.buffer, &mut self.crc, Kind::State, &[data]);
+            self.state = state;
+        }
     }
 
     /// Gives up the segments that are not needed to read from a snapshot mark at `index`. Returns how many.

@@ -11,7 +11,7 @@ use super::{
     error::WalError,
     frame::{Frame, Kind},
     record::{self, Metadata},
-    scan::{self, Ending, Place},
+    scan::{self, Ending, Place, Position},
     segment::SegmentName,
 };
 use crate::vfs::{Vfs, read_all, read_file};
@@ -53,6 +53,19 @@ pub struct Collector {
     found_mark: bool,
     /// Term of the entry at `from.index`, while the log has one.
     term_at_from: Option<u64>,
+    /// A received snapshot whose hard state was not read yet.
+    unconfirmed: Option<Unconfirmed>,
+}
+
+/// A mark of a received snapshot, and what the log held before it. The snapshot counts once a hard state follows that
+/// covers it. Until then nobody was told of it, and if the log ends there, it never was.
+struct Unconfirmed {
+    path: PathBuf,
+    position: Position,
+    index: u64,
+    entries: Vec<Entry>,
+    last_index: u64,
+    term_at_from: Option<u64>,
 }
 
 impl Collector {
@@ -65,6 +78,7 @@ impl Collector {
             last_index: 0,
             found_mark: false,
             term_at_from: None,
+            unconfirmed: None,
         }
     }
 
@@ -73,23 +87,19 @@ impl Collector {
         self.found_mark
     }
 
-    pub fn visit(&mut self, path: &Path, at: usize, record: Frame<'_>) -> Result<(), WalError> {
-        self.take(record).map_err(|reason| WalError::corrupt(path, at, reason))
+    pub fn visit(&mut self, path: &Path, position: Position, record: Frame<'_>) -> Result<(), WalError> {
+        self.take(path, position, record).map_err(|reason| WalError::corrupt(path, position.at, reason))
     }
 
-    fn take(&mut self, record: Frame<'_>) -> Result<(), &'static str> {
+    fn take(&mut self, path: &Path, position: Position, record: Frame<'_>) -> Result<(), &'static str> {
         match record.kind {
             Kind::Metadata => self.take_metadata(record.data),
             Kind::Entry => self.take_entry(record::decode_entry(record.data).ok_or("malformed entry")?),
-            Kind::State => {
-                let state = record::decode_state(record.data).ok_or("malformed hard state")?;
-                if state.term < self.state.term {
-                    return Err("the term goes back");
-                }
-                self.state = state;
-                Ok(())
+            Kind::State => self.take_state(record::decode_state(record.data).ok_or("malformed hard state")?),
+            Kind::Snapshot => {
+                let mark = record::decode_mark(record.data).ok_or("malformed snapshot mark")?;
+                self.take_mark(path, position, &mark)
             }
-            Kind::Snapshot => self.take_mark(&record::decode_mark(record.data).ok_or("malformed snapshot mark")?),
             Kind::Crc => Ok(()),
         }
     }
@@ -105,8 +115,21 @@ impl Collector {
         }
     }
 
+    fn take_state(&mut self, state: HardState) -> Result<(), &'static str> {
+        if state.term < self.state.term {
+            return Err("the term goes back");
+        }
+        self.state = state;
+        self.unconfirmed.take_if(|snapshot| snapshot.index <= state.commit);
+        Ok(())
+    }
+
     /// A later entry of the same index replaces the earlier one and all behind it.
     fn take_entry(&mut self, entry: Entry) -> Result<(), &'static str> {
+        // The log went on from before the snapshot: a start had found it unconfirmed and left it there, as etcd does.
+        if self.unconfirmed.as_ref().is_some_and(|snapshot| entry.index <= snapshot.index) {
+            self.drop_unconfirmed();
+        }
         self.last_index = entry.index;
         if entry.index <= self.from.index {
             // It was part of the snapshot later on, but what it replaced must not come back behind the snapshot.
@@ -129,9 +152,25 @@ impl Collector {
     /// A mark of the state that this log led to leaves the log as it is. A snapshot received from a leader has an entry
     /// that this log does not have, and replaces all of it: raft dropped what was here, and were it to come back with
     /// its older term, this member would vote for candidates that lack committed entries.
-    fn take_mark(&mut self, mark: &walpb::Snapshot) -> Result<(), &'static str> {
-        if mark.index > 0 && mark.index >= self.from.index && self.term_at(mark.index) != Some(mark.term) {
+    fn take_mark(
+        &mut self,
+        path: &Path,
+        position: Position,
+        mark: &walpb::Snapshot,
+    ) -> Result<(), &'static str> {
+        let received = mark.index > 0 && self.term_at(mark.index) != Some(mark.term);
+        if received && mark.index >= self.from.index {
+            // Of two without a hard state between them the first counts for where the log is cut.
+            self.unconfirmed.get_or_insert(Unconfirmed {
+                path: path.to_owned(),
+                position,
+                index: mark.index,
+                entries: std::mem::take(&mut self.entries),
+                last_index: self.last_index,
+                term_at_from: self.term_at_from,
+            });
             self.entries.clear();
+            self.term_at_from = (mark.index == self.from.index).then_some(mark.term);
         }
         if mark.index == self.from.index {
             if mark.term != self.from.term {
@@ -149,6 +188,15 @@ impl Collector {
             beyond => self.entries.get(usize::try_from(beyond - 1).ok()?).map(|entry| entry.term),
         }
     }
+
+    /// Forgets a snapshot that was never confirmed: the log is what it was before. Returns where it stands.
+    pub fn drop_unconfirmed(&mut self) -> Option<(PathBuf, Position)> {
+        let snapshot = self.unconfirmed.take()?;
+        self.entries = snapshot.entries;
+        self.last_index = snapshot.last_index;
+        self.term_at_from = snapshot.term_at_from;
+        Some((snapshot.path, snapshot.position))
+    }
 }
 
 /// The marks of snapshots that the log says were taken, oldest first, up to its commit index. `names` is a run of
@@ -161,7 +209,7 @@ pub fn snapshot_marks(vfs: &dyn Vfs, dir: &Path, names: &[SegmentName]) -> Resul
         let path = name.path_in(dir);
         let data = read_file(vfs, &path).map_err(WalError::io("read write-ahead log segment", &path))?;
         let place = if position + 1 == names.len() { Place::Tail } else { Place::Inner };
-        scan::scan(&path, &data, place, &mut crc, |at, record| {
+        scan::scan(&path, &data, place, &mut crc, |Position { at, .. }, record| {
             match record.kind {
                 Kind::Snapshot => marks.push(
                     record::decode_mark(record.data)
@@ -196,11 +244,23 @@ pub fn read_segments(
     for name in inner {
         let path = name.path_in(dir);
         let data = read_file(vfs, &path).map_err(WalError::io("read write-ahead log segment", &path))?;
-        scan::scan(&path, &data, Place::Inner, &mut crc, |at, record| collector.visit(&path, at, record))?;
+        scan::scan(&path, &data, Place::Inner, &mut crc, |position, record| collector.visit(&path, position, record))?;
     }
     let path = last.path_in(dir);
     let data = read_all(tail).map_err(WalError::io("read write-ahead log segment", &path))?;
-    let ending =
-        scan::scan(&path, &data, Place::Tail, &mut crc, |at, record| collector.visit(&path, at, record))?;
-    Ok((ending, crc.unwrap_or(0)))
+    let mut ending = scan::scan(&path, &data, Place::Tail, &mut crc, |position, record| {
+        collector.visit(&path, position, record)
+    })?;
+    let mut crc = crc.unwrap_or(0);
+    if let Some((at, position)) = collector.drop_unconfirmed() {
+        // A new segment begins with a hard state, so what is unconfirmed cannot be in an older one.
+        if at != path {
+            return Err(WalError::corrupt(&at, position.at, "a snapshot mark without a hard state behind it"));
+        }
+        ending.end = position.at;
+        ending.torn = Some("a snapshot mark without the hard state that follows it");
+        ending.lost_length.take_if(|(lost, _)| *lost >= position.at);
+        crc = position.crc;
+    }
+    Ok((ending, crc))
 }

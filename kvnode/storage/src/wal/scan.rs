@@ -22,6 +22,13 @@ pub enum Place {
     Tail,
 }
 
+/// Where a record begins, and the checksum of all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub at: usize,
+    pub crc: u32,
+}
+
 /// How a segment ends.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ending {
@@ -42,7 +49,7 @@ pub fn scan(
     file: &[u8],
     place: Place,
     crc: &mut Option<u32>,
-    mut visit: impl FnMut(usize, Frame<'_>) -> Result<(), WalError>,
+    mut visit: impl FnMut(Position, Frame<'_>) -> Result<(), WalError>,
 ) -> Result<Ending, WalError> {
     let corrupt = |at, reason| WalError::corrupt(path, at, reason);
     let head = frame::read_frame(file, 0).map_err(|_| corrupt(0, "the segment does not begin with a checksum"))?;
@@ -68,7 +75,7 @@ pub fn scan(
         if length_was_lost {
             lost_length = Some((at, frame::length_word_of(&record)));
         }
-        visit(at, record)?;
+        visit(Position { at, crc: running }, record)?;
         running = record.crc;
         at = record.end;
     }
