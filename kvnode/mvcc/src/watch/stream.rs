@@ -45,10 +45,11 @@ pub struct WatchStream {
     pending: Vec<(i64, SharedChange)>,
     /// The state when last collected, while there is something to read in it.
     view: Option<View>,
-    /// Progress answers for the stream, due after what is pending.
-    progress: Vec<Revision>,
-    /// Progress answers for single watchers, due likewise.
-    tick: Option<Revision>,
+    /// Revision up to which this stream collected.
+    collected: Revision,
+    /// How often the client asked for progress, and whether the interval passed; answered after what is pending.
+    progress_requests: usize,
+    ticked: bool,
     answers: VecDeque<WatchAnswer>,
 }
 
@@ -89,8 +90,9 @@ impl WatchStream {
             next_id: 0,
             pending: Vec::new(),
             view: None,
-            progress: Vec::new(),
-            tick: None,
+            collected: hub.revision(),
+            progress_requests: 0,
+            ticked: false,
             answers: VecDeque::new(),
         }
     }
@@ -113,6 +115,8 @@ impl WatchStream {
         request: &WatchCreateRequest,
         permitted: Result<(), CreateError>,
     ) {
+        // What the hub dropped is not to be mixed up with what joins now.
+        self.collect(hub);
         let revision = hub.revision();
         match self.check(request, permitted) {
             Err(error) => self.answers.push_back(WatchAnswer {
@@ -200,18 +204,14 @@ impl WatchStream {
     /// while a watcher is behind or waits for its start: then the client asks again.
     pub fn request_progress(&mut self, hub: &mut WatchHub) {
         self.collect(hub);
-        let revision = hub.revision();
-        let ready = |watcher: &Watcher| watcher.place != Place::Behind && revision >= watcher.start;
-        if !self.watchers.is_empty() && self.watchers.values().all(ready) {
-            self.progress.push(revision);
-        }
+        self.progress_requests += 1;
     }
 
     /// Sends progress to watchers that asked for it and were sent nothing since the last tick. Call it once in each
     /// progress interval.
     pub fn tick(&mut self, hub: &mut WatchHub) {
         self.collect(hub);
-        self.tick = Some(hub.revision());
+        self.ticked = true;
     }
 
     /// Takes what the hub has for this stream and lets watchers that caught up join. Cheap; [`Self::process`] does the
@@ -224,6 +224,7 @@ impl WatchStream {
         }
         self.cancel_compacted(hub);
         let to = hub.revision();
+        self.collected = to;
         // What is left then is read in one go.
         let join_within = i64::try_from(self.limits.batch_revisions).unwrap_or(i64::MAX);
         for (id, watcher) in &mut self.watchers {
@@ -276,10 +277,19 @@ impl WatchStream {
         if let Some(view) = &view {
             self.read_log(view, Extent::OneBatch);
         }
-        for revision in std::mem::take(&mut self.progress) {
-            self.answers.push_back(WatchAnswer { revision, watch_id: NO_WATCH_ID, ..WatchAnswer::default() });
+        let revision = self.collected;
+        let ready = |watcher: &Watcher| watcher.place == Place::Live && revision >= watcher.start;
+        let all_ready = !self.watchers.is_empty() && self.watchers.values().all(ready);
+        for _ in 0..std::mem::take(&mut self.progress_requests) {
+            if all_ready {
+                self.answers.push_back(WatchAnswer {
+                    revision,
+                    watch_id: NO_WATCH_ID,
+                    ..WatchAnswer::default()
+                });
+            }
         }
-        if let Some(revision) = self.tick.take() {
+        if std::mem::take(&mut self.ticked) {
             self.answer_tick(revision);
         }
     }

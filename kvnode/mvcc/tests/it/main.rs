@@ -4,3 +4,4 @@ mod command;
 mod model;
 mod render;
 mod scripted;
+mod watch;
