@@ -1,0 +1,139 @@
+//! The log thread: the only one that writes to the log, and the only place where anything becomes durable.
+//!
+//! It takes everything that waits, writes it with one write and one sync, and only then lets messages go that depend on
+//! it and tells raft. While it syncs, raft goes on and the next group gathers.
+
+use std::{sync::Arc, time::Instant};
+
+use kvnode_proto::{raftpb, walpb};
+use kvnode_storage::wal::{Wal, WalError};
+use tracing::{error, info, warn};
+
+use super::{
+    apply_loop::ApplyJob,
+    shared::{SharedRef, Transport},
+    stop::StopReason,
+};
+
+/// Work for the log thread, done in order.
+pub(crate) enum WalJob {
+    /// What a Ready wants written, and what may happen when it is.
+    Write(Write),
+    /// The state up to this mark is durable elsewhere: note it, and give up older segments.
+    Checkpointed(walpb::Snapshot),
+}
+
+/// The durable part of a Ready.
+pub(crate) struct Write {
+    pub(crate) number: u64,
+    pub(crate) hard_state: Option<raftpb::HardState>,
+    pub(crate) entries: Vec<raftpb::Entry>,
+    /// A received snapshot, whose file is already durable.
+    pub(crate) snapshot: Option<raftpb::SnapshotMetadata>,
+    pub(crate) must_sync: bool,
+    pub(crate) messages: Vec<raftpb::Message>,
+}
+
+/// Segments kept although a checkpoint covers them (etcd's `--max-wals`): tools that check histories read them, and they
+/// cost at most 320 MB.
+const SEGMENTS_KEPT: usize = 5;
+
+/// Whether writes wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncMode {
+    /// They do.
+    Always,
+    /// They do not (`--unsafe-no-fsync`): a power cut loses acknowledged writes.
+    Never,
+}
+
+pub(crate) struct WalLoop {
+    pub(crate) shared: SharedRef,
+    pub(crate) wal: Wal,
+    pub(crate) sync: SyncMode,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+impl WalLoop {
+    /// Runs until the queue is closed.
+    pub(crate) fn run(mut self) {
+        let mut jobs = Vec::new();
+        while self.shared.wal.take_all(&mut jobs) {
+            if let Err(e) = self.work(&mut jobs) {
+                // After a failed write or sync nobody knows what the disk holds; promising anything more would be a lie.
+                error!(error = %e, "failed to write the write-ahead log");
+                self.shared.stopper.stop(StopReason::Fatal(e.to_string()));
+                return;
+            }
+        }
+    }
+
+    /// Writes a group. Marks stand between groups: they sync by themselves.
+    fn work(&mut self, jobs: &mut Vec<WalJob>) -> Result<(), WalError> {
+        let mut group = Vec::with_capacity(jobs.len());
+        for job in jobs.drain(..) {
+            match job {
+                WalJob::Write(write) => {
+                    match &write.snapshot {
+                        Some(meta) => {
+                            self.finish(&mut group)?;
+                            // Durable with its hard state before any entry behind it is written.
+                            self.wal.install_snapshot(&mark_of(meta), write.hard_state.as_ref())?;
+                            self.wal.append(None, &write.entries);
+                        }
+                        None => self.wal.append(write.hard_state.as_ref(), &write.entries),
+                    }
+                    group.push(write);
+                }
+                WalJob::Checkpointed(mark) => {
+                    self.finish(&mut group)?;
+                    self.checkpointed(&mark)?;
+                }
+            }
+        }
+        self.finish(&mut group)
+    }
+
+    /// Makes a group durable and tells whoever depends on it.
+    fn finish(&mut self, group: &mut Vec<Write>) -> Result<(), WalError> {
+        let Some(number) = group.last().map(|write| write.number) else { return Ok(()) };
+        let bytes = i64::try_from(self.wal.buffered_bytes()).unwrap_or(i64::MAX);
+        self.shared.metrics.disk.wal_write_bytes.add(bytes);
+        if self.sync == SyncMode::Always && group.iter().any(|write| write.must_sync) {
+            let start = Instant::now();
+            self.wal.sync()?;
+            let took = start.elapsed();
+            self.shared.metrics.disk.wal_fsync.observe(took.as_secs_f64());
+            if took.as_secs() >= 1 {
+                warn!(took = ?took, expected = "1s", "slow fdatasync");
+            }
+        } else {
+            self.wal.flush()?;
+        }
+        for write in group.drain(..) {
+            if !write.messages.is_empty() {
+                self.transport.send(write.messages);
+            }
+            // Before raft hears of it, so that entries after the snapshot queue behind it.
+            if let Some(meta) = write.snapshot {
+                self.shared.apply.push(ApplyJob::Install(meta));
+            }
+        }
+        self.shared.inbox.persisted(number);
+        Ok(())
+    }
+
+    fn checkpointed(&mut self, mark: &walpb::Snapshot) -> Result<(), WalError> {
+        self.wal.mark_snapshot(mark)?;
+        if self.wal.segment_count() > SEGMENTS_KEPT {
+            let released = self.wal.release_before(mark.index)?;
+            info!(released, "snapshot-index" = mark.index, "released write-ahead log segments");
+        }
+        Ok(())
+    }
+}
+
+/// The log's own form of a snapshot's metadata.
+pub(crate) fn mark_of(meta: &raftpb::SnapshotMetadata) -> walpb::Snapshot {
+    walpb::Snapshot { index: meta.index, term: meta.term, conf_state: meta.conf_state.clone() }
+}
