@@ -2,10 +2,16 @@
 //! cores [`kvnode_raft`] and [`kvnode_mvcc`] over the files of [`kvnode_storage`].
 //!
 //! Nothing here decides what a request means: the cores do. Start reading at [`flags`] for what a member is told, at
-//! [`node`] for what it does, and at [`client`] for who may ask.
+//! [`node`] for what it does, at [`client`] for who may ask, and at [`run`] for the order of things.
 
+pub mod client;
 pub mod flags;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod node;
+pub mod peer;
+pub mod run;
+pub mod snapshot_cli;
 pub mod tls;
+pub mod watches;

@@ -167,6 +167,13 @@ impl RaftNode {
         }
     }
 
+    /// Whether this member is the only voter, has applied all it knows to be committed, and so may campaign at once.
+    #[must_use]
+    pub fn is_sole_voter(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.prs().is_singleton() && raft.promotable() && raft.raft_log.applied == raft.raft_log.committed
+    }
+
     /// Begins an election now.
     pub fn campaign(&mut self) {
         if self.waits_for_own_log() {
@@ -318,8 +325,18 @@ impl RaftNode {
                 reason: e.to_string(),
             })?;
             self.raw.mut_store().set_conf_state(conf_state);
+            self.step_down_if_removed();
         }
         Ok(self.conf_state())
+    }
+
+    /// A leader that applied its own removal leads no more, as in etcd. The released raft crate lets it go on, and panics
+    /// at the next answer it gets because it has no progress of itself.
+    fn step_down_if_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && raft.prs().get(raft.id).is_none() {
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
     }
 
     /// Membership as the core sees it.
@@ -376,8 +393,10 @@ impl RaftNode {
         let number = rd.number();
         let role_change = rd.ss().map(|ss| (role(ss.raft_state), MemberId(ss.leader_id)));
         let snapshot = Some(rd.snapshot()).filter(|s| s.get_metadata().index > 0).cloned();
-        let messages = rd.take_messages();
-        let persisted_messages = rd.take_persisted_messages();
+        let mut messages = rd.take_messages();
+        let (free, persisted_messages) =
+            rd.take_persisted_messages().into_iter().partition::<Vec<_>, _>(promises_nothing);
+        messages.extend(free);
         let committed = rd.take_committed_entries();
         let entries = rd.take_entries();
         let out = Ready {
@@ -514,6 +533,14 @@ const fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// A follower's requests to its leader need not wait for its disk.
+fn promises_nothing(m: &eraftpb::Message) -> bool {
+    matches!(
+        m.get_msg_type(),
+        MessageType::MsgPropose | MessageType::MsgReadIndex | MessageType::MsgTransferLeader
+    )
 }
 
 fn role(state: StateRole) -> Role {

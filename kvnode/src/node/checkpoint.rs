@@ -1,0 +1,225 @@
+//! Checkpoints: the state as a bbolt file, written in the background from a consistent view, so that a start need not
+//! replay the whole log and the log need not be kept.
+//!
+//! A checkpoint is due when the log has grown by a share of the data since the last one: that bounds both what is written
+//! beside the log (at most [`GROWTH_DIVISOR`] times as much) and how much a start replays. The log in memory is cut
+//! independently of it, every `--snapshot-count` entries, as etcd does.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use kvnode_mvcc::{BUCKETS, Config, RestoreError, Store, View};
+use kvnode_proto::{raftpb, walpb};
+use kvnode_storage::{
+    bolt::{BoltError, BucketSource, Reader},
+    checkpoint::{self, CheckpointError},
+    layout::DataDir,
+    vfs::Vfs,
+};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use super::{inbox::Control, shared::SharedRef, wal_loop::WalJob};
+
+/// A checkpoint is due when the log has grown by the data's size divided by this. Two: a file of the size of the data is
+/// written for every half of it that is logged.
+const GROWTH_DIVISOR: u64 = 2;
+
+/// Smallest growth of the log, in bytes, that makes a checkpoint due: below it a replay takes milliseconds.
+const GROWTH_MIN_BYTES: u64 = 4 << 20;
+
+/// Largest growth of the log, in bytes, before a checkpoint is due: it bounds the replay at a start to seconds.
+const GROWTH_MAX_BYTES: u64 = 1 << 30;
+
+/// Why a snapshot could not take the place of the state.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("reading the installed checkpoint: {0}")]
+    Read(#[from] BoltError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    #[error("the checkpoint {path} is gone although it was just installed")]
+    Gone { path: String },
+    #[error(
+        "the received state ends at entry {found}, not {wanted} as its message said; it was removed, ask the leader for another"
+    )]
+    OtherIndex { found: u64, wanted: u64 },
+}
+
+/// When to write a checkpoint, and the one that is being written.
+pub(crate) struct Checkpoints {
+    vfs: Arc<dyn Vfs>,
+    data_dir: DataDir,
+    config: Config,
+    logged_bytes: u64,
+    entries_since_cut: u64,
+    entries_since_checkpoint: u64,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, data_dir: DataDir, config: Config) -> Self {
+        Self {
+            vfs,
+            data_dir,
+            config,
+            logged_bytes: 0,
+            entries_since_cut: 0,
+            entries_since_checkpoint: 0,
+            running: None,
+        }
+    }
+
+    /// Counts applied entries, and begins what is due.
+    pub(crate) fn applied(&mut self, shared: &SharedRef, store: &Store, entries: usize, bytes: usize) {
+        self.logged_bytes += bytes as u64;
+        self.entries_since_cut += entries as u64;
+        self.entries_since_checkpoint += entries as u64;
+        let settings = &shared.settings;
+        // A member that is being sent a snapshot needs what follows it.
+        let sending = shared.raft.snapshots_in_flight.load(Ordering::Relaxed) > 0;
+        if self.entries_since_cut > settings.snapshot_count && !sending {
+            self.entries_since_cut = 0;
+            let applied = shared.raft.applied.load(Ordering::Relaxed);
+            shared.inbox.control(Control::Compact(applied.saturating_sub(settings.catchup_entries)));
+        }
+        if self.is_due(settings.snapshot_count, store) {
+            self.begin(shared, &store.view(), None);
+        }
+    }
+
+    fn is_due(&self, snapshot_count: u64, store: &Store) -> bool {
+        if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return false;
+        }
+        if self.entries_since_checkpoint <= snapshot_count && self.logged_bytes < GROWTH_MIN_BYTES {
+            return false;
+        }
+        let share = store.view().size_bytes() / GROWTH_DIVISOR;
+        // Many small entries cost more to replay than their bytes say, so a small store is due by their number alone.
+        let floor = if self.entries_since_checkpoint > snapshot_count { 0 } else { GROWTH_MIN_BYTES };
+        self.logged_bytes >= share.clamp(floor, GROWTH_MAX_BYTES)
+    }
+
+    /// Writes `view` in a thread of its own, then has the log note it. `done` is answered when it is over, or dropped if
+    /// there is nothing to write.
+    pub(crate) fn begin(&mut self, shared: &SharedRef, view: &View, done: Option<oneshot::Sender<()>>) {
+        let (index, term) = view.applied();
+        let Some(conf_state) = view.conf_state() else { return };
+        self.finish();
+        (self.logged_bytes, self.entries_since_checkpoint) = (0, 0);
+        let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state: Some(conf_state) };
+        let (vfs, data_dir) = (Arc::clone(&self.vfs), self.data_dir.clone());
+        let (shared, view) = (Arc::clone(shared), view.clone());
+        let work = move || {
+            write(&*vfs, &data_dir, &shared, &view, mark);
+            if let Some(done) = done {
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
+        };
+        match std::thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
+            Ok(thread) => self.running = Some(thread),
+            Err(e) => error!(error = %e, "failed to start a checkpoint; trying again later"),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written, if there is one.
+    pub(crate) fn finish(&mut self) {
+        if let Some(thread) = self.running.take() {
+            // A panic in it has already been reported; the old checkpoint stands.
+            let _ = thread.join();
+        }
+    }
+
+    /// Makes a received snapshot, which is on disk and marked in the log, the state. Once it begins, a crash at any point
+    /// leaves a member that does it again at its start ([`recover_received`]).
+    pub(crate) fn install(&mut self, meta: &raftpb::SnapshotMetadata) -> Result<Store, InstallError> {
+        // Or an older checkpoint could replace the newer one.
+        self.finish();
+        (self.logged_bytes, self.entries_since_checkpoint, self.entries_since_cut) = (0, 0, 0);
+        let received = self.data_dir.received_snapshot(meta.index);
+        checkpoint::install(&*self.vfs, &self.data_dir, &received)?;
+        let opened = checkpoint::open(&*self.vfs, &self.data_dir)?
+            .ok_or_else(|| InstallError::Gone { path: self.data_dir.checkpoint().display().to_string() })?;
+        if opened.index != meta.index {
+            return Err(InstallError::OtherIndex { found: opened.index, wanted: meta.index });
+        }
+        restore(self.config, &opened.reader)
+    }
+}
+
+fn write(vfs: &dyn Vfs, data_dir: &DataDir, shared: &SharedRef, view: &View, mark: walpb::Snapshot) {
+    let start = Instant::now();
+    match checkpoint::write(vfs, data_dir, &ViewSource(view)) {
+        Ok(bytes) => {
+            shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
+            info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
+            shared.wal.push(WalJob::Checkpointed(mark));
+        }
+        // The old one and the whole log are still there: nothing is lost, and growth makes the next one due.
+        Err(e) => error!(error = %e, "failed to save snapshot"),
+    }
+}
+
+/// A view as the content of a bolt file.
+pub struct ViewSource<'a>(pub &'a View);
+
+impl BucketSource for ViewSource<'_> {
+    fn buckets(&self) -> Vec<&str> {
+        BUCKETS.to_vec()
+    }
+
+    fn items(&self, bucket: &str) -> Box<dyn Iterator<Item = (Bytes, Bytes)> + '_> {
+        self.0.bucket_items(bucket)
+    }
+}
+
+/// Builds a store from a bolt file.
+pub(crate) fn restore(config: Config, reader: &Reader) -> Result<Store, InstallError> {
+    let mut failed = None;
+    let store = Store::restore(config, |bucket| {
+        let mut rows = Vec::new();
+        for item in reader.items(bucket) {
+            match item {
+                Ok(row) => rows.push(row),
+                Err(e) => {
+                    failed.get_or_insert(e);
+                    break;
+                }
+            }
+        }
+        rows
+    });
+    match failed {
+        Some(e) => Err(e.into()),
+        None => Ok(store?),
+    }
+}
+
+/// Finishes what a crash interrupted: a snapshot that was received whole and marked in the log, but not yet put in place.
+pub(crate) fn recover_received(
+    vfs: &dyn Vfs,
+    data_dir: &DataDir,
+    newest_mark: u64,
+    checkpoint_index: u64,
+) -> Result<bool, CheckpointError> {
+    let received = data_dir.received_snapshot(newest_mark);
+    let there = vfs.exists(&received).map_err(|source| CheckpointError::Io {
+        action: "look for",
+        path: received.clone(),
+        source,
+    })?;
+    if newest_mark <= checkpoint_index || !there {
+        return Ok(false);
+    }
+    info!("snapshot-index" = newest_mark, "Recovering from snapshot backend");
+    checkpoint::install(vfs, data_dir, &received)?;
+    Ok(true)
+}

@@ -1,0 +1,295 @@
+//! Leases: who lets them run out, and how clients renew them through any member.
+//!
+//! Only a leader decides, and only after it applied everything from before its term. Before it revokes anything it makes
+//! sure once more that it still leads: a process that was paused must not revoke what another leader kept alive.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use kvnode_mvcc::{
+    Batch, LeaseId,
+    lease::clock::{Checkpoints, LeaseClock, RenewError},
+};
+use kvnode_proto::etcdserverpb::{
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+};
+use kvnode_raft::Role;
+use parking_lot::Mutex;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::{Node, NodeError, apply_loop::Audience, limits, shared::SharedRef};
+use crate::peer::members;
+
+/// How often the leader looks for leases that ran out (etcd's `defaultLeaseRevokeRate` loop).
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Leases revoked in one look: a thousand a second.
+const EXPIRED_AT_ONCE: usize = 500;
+
+/// Revocations under way at a time (etcd's `maxPendingRevokes`).
+const REVOCATIONS: usize = 16;
+
+/// Checkpoints of leases in one request (etcd's `maxLeaseCheckpointBatchSize`).
+const CHECKPOINTS_AT_ONCE: usize = 1000;
+
+/// How often a renewal looks again whether an expired lease is revoked.
+const EXPIRED_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a lease lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseTtl {
+    /// Seconds left.
+    pub ttl_seconds: i64,
+    /// Seconds granted.
+    pub granted_seconds: i64,
+    /// Keys that hang on it.
+    pub keys: Vec<Bytes>,
+}
+
+/// The lease clock and the time it counts in.
+pub(crate) struct LeaseBook {
+    clock: Mutex<LeaseClock>,
+    epoch: Instant,
+    checkpoints: Checkpoints,
+}
+
+impl LeaseBook {
+    pub(crate) fn new(leases: Vec<kvnode_mvcc::Lease>, checkpoints: Checkpoints) -> Self {
+        Self { clock: Mutex::new(LeaseClock::new(leases, checkpoints)), epoch: Instant::now(), checkpoints }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Leadership is lost: nothing runs out here any more.
+    pub(crate) fn demote(&self) {
+        self.clock.lock().demote();
+    }
+
+    /// All leases, those that run out first in front.
+    pub(crate) fn by_expiry(&self) -> Vec<LeaseId> {
+        self.clock.lock().by_expiry()
+    }
+}
+
+/// Keeps the lease clock in step with what is applied.
+pub(crate) struct LeaseListener(pub(crate) SharedRef);
+
+impl Audience for LeaseListener {
+    fn applied(&mut self, batch: &Batch) {
+        if !batch.lease_changes.is_empty() {
+            let book = &self.0.leases;
+            book.clock.lock().observe(&batch.lease_changes, book.now());
+        }
+    }
+
+    fn leads(&mut self) {
+        let book = &self.0.leases;
+        book.clock.lock().promote(book.now(), self.0.settings.election_timeout);
+        // It may have ended between the entry and now.
+        if self.0.leader().role != Role::Leader {
+            book.demote();
+        }
+    }
+
+    fn replaced(&mut self, batch: &Batch) {
+        let book = &self.0.leases;
+        *book.clock.lock() = LeaseClock::new(batch.view.leases(), book.checkpoints);
+    }
+}
+
+/// Revokes what ran out and writes down what is left, until the member stops.
+pub(super) async fn drive(node: Node) {
+    let stop = node.shared.stopper.token();
+    let mut interval = time::interval(EXPIRY_INTERVAL);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => {}
+        }
+        if node.shared.leader().role == Role::Leader {
+            node.revoke_expired().await;
+            node.checkpoint_leases().await;
+        }
+    }
+}
+
+impl Node {
+    async fn revoke_expired(&self) {
+        let book = &self.shared.leases;
+        let now = book.now();
+        if book.clock.lock().next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        if let Err(e) = self.confirm_leadership().await {
+            debug!(error = %e, "leases are not revoked: leadership is not confirmed");
+            return;
+        }
+        let expired = book.clock.lock().expired(now, EXPIRED_AT_ONCE);
+        futures::stream::iter(expired)
+            .for_each_concurrent(REVOCATIONS, |id| async move {
+                let request = InternalRaftRequest {
+                    lease_revoke: Some(LeaseRevokeRequest { id: id.0 }),
+                    ..InternalRaftRequest::default()
+                };
+                match self.propose(request).await {
+                    Ok(_) => self.shared.metrics.server.lease_expired.inc(),
+                    // The clock names it again in some seconds.
+                    Err(e) => warn!("lease-id" = %id, error = %e, "failed to revoke lease"),
+                }
+            })
+            .await;
+    }
+
+    async fn checkpoint_leases(&self) {
+        let book = &self.shared.leases;
+        let due = book.clock.lock().due_checkpoints(book.now(), CHECKPOINTS_AT_ONCE);
+        if !due.is_empty() {
+            self.write_checkpoints(due).await;
+        }
+    }
+
+    async fn write_checkpoints(&self, checkpoints: Vec<LeaseCheckpoint>) {
+        let request = InternalRaftRequest {
+            lease_checkpoint: Some(LeaseCheckpointRequest { checkpoints }),
+            ..InternalRaftRequest::default()
+        };
+        if let Err(e) = self.propose(request).await {
+            warn!(error = %e, "failed to write down remaining lease times");
+        }
+    }
+
+    /// A round of messages that only a leader of the newest term gets through.
+    async fn confirm_leadership(&self) -> Result<(), NodeError> {
+        let before = self.shared.leader();
+        self.linearize().await?;
+        let after = self.shared.leader();
+        if after.role == Role::Leader && after.term == before.term {
+            Ok(())
+        } else {
+            Err(NodeError::NotLeader)
+        }
+    }
+
+    /// Renews a lease, at the leader. Returns its time to live in seconds, 0 for one that is unknown or ran out.
+    ///
+    /// # Errors
+    /// [`NodeError::Timeout`], [`NodeError::Stopped`].
+    pub async fn lease_renew(&self, id: LeaseId) -> Result<i64, NodeError> {
+        match self.renew_somewhere(id).await {
+            Err(NodeError::LeaseNotFound) => Ok(0),
+            outcome => outcome,
+        }
+    }
+
+    async fn renew_somewhere(&self, id: LeaseId) -> Result<i64, NodeError> {
+        let limit = self.shared.settings.request_timeout;
+        let deadline = time::Instant::now() + limit;
+        loop {
+            match self.renew_here(id).await {
+                Err(NodeError::NotLeader) => {}
+                outcome => return outcome,
+            }
+            for url in self.leader_urls() {
+                if let Some(outcome) = members::renew(&self.dialer, &url, id, limit).await {
+                    return outcome;
+                }
+            }
+            if time::Instant::now() >= deadline {
+                return Err(NodeError::Timeout);
+            }
+            time::sleep(limits::FORWARD_RETRY).await;
+        }
+    }
+
+    /// Renews a lease if this member decides about leases.
+    pub(crate) async fn renew_here(&self, id: LeaseId) -> Result<i64, NodeError> {
+        let book = &self.shared.leases;
+        // A lease granted a moment ago may be committed and not applied; one that is known needs no waiting.
+        if book.clock.lock().remaining(id, book.now()).is_none() {
+            self.wait_committed().await?;
+        }
+        loop {
+            let outcome = book.clock.lock().renew(id, book.now());
+            match outcome {
+                Ok(renewal) => {
+                    if renewal.clear_checkpoint.is_some() {
+                        self.write_checkpoints(vec![LeaseCheckpoint { id: id.0, remaining_ttl: 0 }]).await;
+                    }
+                    self.shared.metrics.lease.renewed.inc();
+                    return Ok(renewal.ttl_seconds);
+                }
+                Err(RenewError::NotPrimary) => return Err(NodeError::NotLeader),
+                Err(RenewError::NotFound) => return Err(NodeError::LeaseNotFound),
+                // It will be revoked, or leadership will change; until then it is neither alive nor gone.
+                Err(RenewError::Expired) => time::sleep(EXPIRED_LOOK).await,
+            }
+            if self.shared.stopper.is_stopping() {
+                return Err(NodeError::Stopped);
+            }
+        }
+    }
+
+    /// How long a lease lives, from the leader; `None` for one that is unknown or ran out.
+    ///
+    /// # Errors
+    /// [`NodeError::Timeout`], [`NodeError::Stopped`].
+    pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<Option<LeaseTtl>, NodeError> {
+        match self.time_to_live_somewhere(id).await {
+            Ok(ttl) => Ok(Some(ttl)),
+            Err(NodeError::LeaseNotFound) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn time_to_live_somewhere(&self, id: LeaseId) -> Result<LeaseTtl, NodeError> {
+        let limit = self.shared.settings.request_timeout;
+        let deadline = time::Instant::now() + limit;
+        loop {
+            match self.time_to_live_here(id).await {
+                Err(NodeError::NotLeader) => {}
+                outcome => return outcome,
+            }
+            for url in self.leader_urls() {
+                if let Some(outcome) = members::time_to_live(&self.dialer, &url, id, limit).await {
+                    return outcome;
+                }
+            }
+            if time::Instant::now() >= deadline {
+                return Err(NodeError::Timeout);
+            }
+            time::sleep(limits::FORWARD_RETRY).await;
+        }
+    }
+
+    /// How long a lease lives, if this member decides about leases.
+    pub(crate) async fn time_to_live_here(&self, id: LeaseId) -> Result<LeaseTtl, NodeError> {
+        if !self.shared.leases.clock.lock().is_primary() {
+            return Err(NodeError::NotLeader);
+        }
+        self.wait_committed().await?;
+        let book = &self.shared.leases;
+        let view = self.reader().view();
+        let lease = view.lease(id).ok_or(NodeError::LeaseNotFound)?;
+        let clock = book.clock.lock();
+        if !clock.is_primary() {
+            return Err(NodeError::NotLeader);
+        }
+        let remaining = clock.remaining(id, book.now()).ok_or(NodeError::LeaseNotFound)?;
+        Ok(LeaseTtl {
+            ttl_seconds: i64::try_from(remaining.as_secs()).unwrap_or(i64::MAX),
+            granted_seconds: lease.ttl_seconds,
+            keys: view.lease_keys(id),
+        })
+    }
+
+    /// All leases, those that run out first in front where this member decides about leases.
+    #[must_use]
+    pub fn leases_by_expiry(&self) -> Vec<LeaseId> {
+        self.shared.leases.by_expiry()
+    }
+}

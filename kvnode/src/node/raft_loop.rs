@@ -1,0 +1,294 @@
+//! The raft thread: owns the raft core and feeds it everything that arrived, as one batch at a time.
+//!
+//! It never waits for the disk, the network or the state machine: those have threads of their own and report back.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use kvnode_mvcc::MemberId;
+use kvnode_raft::{ProposeError, RaftNode, Ready, Role};
+use tracing::{debug, info, warn};
+
+use super::{
+    NodeError,
+    apply_loop::ApplyJob,
+    inbox::{Control, Letters, Proposal, ProposalBody},
+    limits,
+    reads::ReadRounds,
+    shared::{Leadership, SharedRef, Transport},
+    wal_loop::{WalJob, Write},
+};
+
+pub(crate) struct RaftLoop {
+    shared: SharedRef,
+    raft: RaftNode,
+    transport: Arc<dyn Transport>,
+    letters: Letters,
+    /// Requests that wait for a leader.
+    held: VecDeque<Proposal>,
+    reads: ReadRounds,
+    next_tick: Instant,
+    retry_held: bool,
+}
+
+impl RaftLoop {
+    pub(crate) fn new(shared: SharedRef, raft: RaftNode, transport: Arc<dyn Transport>) -> Self {
+        let next_tick = Instant::now() + shared.settings.tick;
+        Self {
+            shared,
+            raft,
+            transport,
+            letters: Letters::default(),
+            held: VecDeque::new(),
+            reads: ReadRounds::default(),
+            next_tick,
+            retry_held: false,
+        }
+    }
+
+    /// Runs until the inbox says stop.
+    pub(crate) fn run(mut self) {
+        self.dispatch();
+        loop {
+            let deadline = self.reads.deadline().map_or(self.next_tick, |at| at.min(self.next_tick));
+            let mut letters = std::mem::take(&mut self.letters);
+            self.shared.inbox.take(&mut letters, deadline);
+            if letters.stop {
+                break;
+            }
+            self.take_reports(&mut letters);
+            self.take_messages(&mut letters);
+            self.take_controls(&mut letters);
+            self.take_proposals(&mut letters);
+            self.reads.add(letters.reads.drain(..));
+            let now = Instant::now();
+            self.tick(now);
+            self.drive_reads(now);
+            self.dispatch();
+            letters.clear();
+            self.letters = letters;
+        }
+        self.reads.fail_all(&NodeError::Stopped);
+    }
+
+    /// Reports of the log and apply threads, oldest facts first.
+    fn take_reports(&mut self, letters: &mut Letters) {
+        if letters.persisted > 0 {
+            self.raft.persisted(letters.persisted);
+        }
+        for call in letters.conf_changes.drain(..) {
+            let outcome = self.raft.apply_conf_change(&call.change);
+            // The apply thread waits; if it is gone the node is stopping.
+            let _ = call.answer.send(outcome);
+        }
+        if letters.applied > 0 {
+            self.raft.applied(letters.applied);
+            self.bound_log();
+        }
+    }
+
+    /// Keeps the log in memory below its bound in bytes, whatever the number of entries.
+    fn bound_log(&mut self) {
+        if self.raft.log_size_bytes() > limits::LOG_BYTES {
+            let (first, last) = self.raft.log_bounds();
+            self.raft.compact(first + (last - first) / 4);
+        }
+    }
+
+    fn take_messages(&mut self, letters: &mut Letters) {
+        let applied = self.shared.raft.applied.load(Ordering::Relaxed);
+        let behind = self.shared.raft.last.load(Ordering::Relaxed).saturating_sub(applied);
+        for message in letters.messages.drain(..) {
+            if behind > limits::UNAPPLIED_ENTRIES && !message.entries.is_empty() {
+                // The leader sends them again; until then the apply thread catches up.
+                continue;
+            }
+            if let Err(e) = self.raft.step(message) {
+                debug!(error = %e, "ignored a raft message");
+            }
+        }
+    }
+
+    fn take_controls(&mut self, letters: &mut Letters) {
+        for control in letters.controls.drain(..) {
+            match control {
+                Control::Unreachable(id) => self.raft.report_unreachable(id),
+                Control::SnapshotSent(id, outcome) => self.raft.report_snapshot(id, outcome),
+                Control::Transfer(to) => self.raft.transfer_leader(to),
+                Control::Compact(index) => self.raft.compact(index),
+                Control::AdvanceElection(ticks) => self.raft.advance_election(ticks),
+                Control::Status(answer) => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(self.raft.status());
+                }
+            }
+        }
+    }
+
+    /// Proposes what arrived, in order; requests that follow each other enter raft as one batch.
+    fn take_proposals(&mut self, letters: &mut Letters) {
+        if std::mem::take(&mut self.retry_held) && !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let waiting = held.into_iter().filter(|p| self.shared.waiters.is_waiting(p.id)).collect();
+            self.propose(waiting);
+        }
+        if !letters.proposals.is_empty() {
+            let proposals = std::mem::take(&mut letters.proposals);
+            self.propose(proposals);
+        }
+    }
+
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        let mut batch = Vec::with_capacity(proposals.len());
+        for proposal in proposals {
+            if let ProposalBody::ConfChange(change) = &proposal.body {
+                self.propose_batch(&mut batch);
+                if let Err(e) = self.raft.propose_conf_change(change) {
+                    self.not_proposed(vec![proposal], e);
+                }
+            } else {
+                batch.push(proposal);
+            }
+        }
+        self.propose_batch(&mut batch);
+    }
+
+    fn propose_batch(&mut self, batch: &mut Vec<Proposal>) {
+        if batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(batch);
+        let data = batch.iter().filter_map(|p| match &p.body {
+            ProposalBody::Request(data) => Some(data.clone()),
+            ProposalBody::ConfChange(_) => None,
+        });
+        if let Err(e) = self.raft.propose(data.collect()) {
+            self.not_proposed(batch, e);
+        }
+    }
+
+    /// Without a leader requests wait for one: their callers time out by themselves, and a short election or a planned
+    /// change of leader costs nobody an error.
+    fn not_proposed(&mut self, proposals: Vec<Proposal>, error: ProposeError) {
+        for proposal in proposals {
+            if error == ProposeError::Dropped && self.held.len() < limits::HELD_PROPOSALS {
+                self.held.push_back(proposal);
+            } else {
+                self.shared.waiters.answer(proposal.id, Err(NodeError::TooManyRequests));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        let tick = self.shared.settings.tick;
+        let late = now - self.next_tick;
+        if late > 2 * tick && self.raft.role().0 == Role::Leader {
+            warn!(late = ?late, "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk");
+        }
+        // Ticks missed while the thread could not run are not made up for: an election must not follow from a pause.
+        self.next_tick = if late > tick { now + tick } else { self.next_tick + tick };
+        self.raft.tick();
+        *self.shared.raft.ticked.lock() = Some(now);
+        self.retry_held = true;
+    }
+
+    fn drive_reads(&mut self, now: Instant) {
+        let Self { reads, raft, shared, .. } = self;
+        reads.drive(now, || {
+            let context = shared.ids.next();
+            (context, raft.read_index(context))
+        });
+    }
+
+    /// Hands out everything raft wants done.
+    fn dispatch(&mut self) {
+        self.campaign_if_alone();
+        while self.raft.has_ready() {
+            let ready = self.raft.ready();
+            self.dispatch_one(ready);
+            // A confirmed round makes room for the next one.
+            self.drive_reads(Instant::now());
+        }
+        let (term, commit) = self.raft.term_and_commit();
+        let numbers = &self.shared.raft;
+        numbers.term.store(term, Ordering::Relaxed);
+        numbers.commit.store(commit, Ordering::Relaxed);
+        numbers.last.store(self.raft.log_bounds().1, Ordering::Relaxed);
+        numbers.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
+        self.shared.metrics.server.proposals_committed.set(i64::try_from(commit).unwrap_or(i64::MAX));
+    }
+
+    /// A sole voter need not wait for anybody: it elects itself as soon as it has applied what it knows.
+    fn campaign_if_alone(&mut self) {
+        let (role, leader) = self.raft.role();
+        if role == Role::Follower && !leader.is_some() && self.raft.is_sole_voter() {
+            self.raft.campaign();
+        }
+    }
+
+    fn dispatch_one(&mut self, ready: Ready) {
+        if ready.role_change.is_some() {
+            self.role_changed();
+        }
+        let concerns_log = ready.concerns_log();
+        if !ready.messages.is_empty() {
+            self.transport.send(ready.messages);
+        }
+        for state in ready.read_states {
+            if let Some((index, reads)) = self.reads.confirmed(state) {
+                self.shared.applied_waiters.add(index, reads);
+            }
+        }
+        if concerns_log {
+            self.shared.wal.push(WalJob::Write(Write {
+                number: ready.number,
+                hard_state: ready.hard_state,
+                entries: ready.entries,
+                snapshot: ready.snapshot.and_then(|s| s.metadata),
+                must_sync: ready.must_sync,
+                messages: ready.persisted_messages,
+            }));
+        }
+        if !ready.committed.is_empty() {
+            self.shared.apply.push(ApplyJob::Entries(ready.committed));
+        }
+    }
+
+    fn role_changed(&mut self) {
+        let (role, leader) = self.raft.role();
+        let (term, _) = self.raft.term_and_commit();
+        let now = Leadership { leader: MemberId(leader.0), term, role };
+        let before = self.shared.leader();
+        let member = self.shared.identity.member;
+        if now.leader != before.leader {
+            match (before.leader.0, now.leader.0) {
+                (_, 0) => info!("raft.node: {member} lost leader {} at term {term}", before.leader),
+                (0, _) => info!("raft.node: {member} elected leader {} at term {term}", now.leader),
+                _ => info!(
+                    "raft.node: {member} changed leader from {} to {} at term {term}",
+                    before.leader, now.leader
+                ),
+            }
+        }
+        if now.leader != before.leader && now.leader.0 != 0 {
+            self.shared.metrics.server.leader_changes.inc();
+            *self.shared.raft.leader_since.lock() = Some(Instant::now());
+            if before.leader.0 != 0 || before.term != 0 {
+                self.shared.metrics.server.read_indexes_failed.inc();
+                self.reads.fail(&NodeError::LeaderChanged);
+            }
+        }
+        if role != Role::Leader && before.role == Role::Leader {
+            self.shared.leases.demote();
+        }
+        self.retry_held = true;
+        self.shared.raft.term.store(term, Ordering::Relaxed);
+        self.shared.leadership.send_replace(now);
+    }
+}

@@ -1,0 +1,146 @@
+//! What the node's threads and tasks share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use kvnode_mvcc::{ClusterId, MemberId, Reader, View, membership::Member};
+use kvnode_proto::raftpb;
+use kvnode_raft::Role;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{metrics::Metrics, watches::Watches};
+
+use super::{
+    NodeError, apply_loop::ApplyJob, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook, queue::Queue,
+    reads::AppliedWaiters, stop::Stopper, waiters::Waiters, wal_loop::WalJob,
+};
+
+/// Who this member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member.
+    pub member: MemberId,
+    /// Its name, `--name`.
+    pub name: String,
+}
+
+/// Who leads, as this member knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leadership {
+    /// The leader; 0 when there is none.
+    pub leader: MemberId,
+    /// The term of that.
+    pub term: u64,
+    /// This member's part.
+    pub role: Role,
+}
+
+/// How the core behaves; from flags.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) tick: Duration,
+    pub(crate) election_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) strict_reconfig_check: bool,
+    pub(crate) snapshot_count: u64,
+    pub(crate) catchup_entries: u64,
+    pub(crate) warn_apply: Duration,
+}
+
+/// Sends to other members. Never blocks: what cannot be sent is dropped and reported, and raft sends again.
+pub(crate) trait Transport: Send + Sync {
+    /// Sends messages, each to its `to`.
+    fn send(&self, messages: Vec<raftpb::Message>);
+
+    /// Membership changed, or a member's URLs did.
+    fn members_changed(&self, members: &[Member], removed: &[MemberId]);
+
+    /// Since when messages to this member go through; `None`: they do not.
+    fn active_since(&self, member: MemberId) -> Option<Instant>;
+}
+
+/// Shared by every thread of one node.
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+    pub(crate) inbox: Inbox,
+    pub(crate) wal: Queue<WalJob>,
+    pub(crate) apply: Queue<ApplyJob>,
+    pub(crate) waiters: Waiters,
+    pub(crate) applied_waiters: AppliedWaiters,
+    pub(crate) reader: Reader,
+    pub(crate) leases: LeaseBook,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) ids: IdGenerator,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) stopper: Stopper,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) raft: RaftNumbers,
+}
+
+/// Raft's numbers, readable by anybody at any time. Written by the raft thread (`applied`: the apply thread).
+#[derive(Default)]
+pub(crate) struct RaftNumbers {
+    pub(crate) term: AtomicU64,
+    pub(crate) commit: AtomicU64,
+    pub(crate) applied: AtomicU64,
+    /// Last index of the log, for the bound on what is not applied.
+    pub(crate) last: AtomicU64,
+    /// Whether this member leads and has committed in its term.
+    pub(crate) leads: AtomicBool,
+    /// Whether this member follows without voting.
+    pub(crate) learner: AtomicBool,
+    /// Snapshots on their way to other members.
+    pub(crate) snapshots_in_flight: AtomicUsize,
+    /// When the leader became known, and when raft last ticked.
+    pub(crate) leader_since: Mutex<Option<Instant>>,
+    pub(crate) ticked: Mutex<Option<Instant>>,
+}
+
+impl Shared {
+    /// Hands a request to raft under `id`.
+    pub(crate) fn propose_encoded(&self, id: u64, data: Bytes) -> Result<(), NodeError> {
+        use super::inbox::{Proposal, ProposalBody};
+        self.inbox
+            .propose(Proposal { id, body: ProposalBody::Request(data) })
+            .map_err(|_| NodeError::TooManyRequests)
+    }
+
+    /// Entries that are committed and not applied.
+    pub(crate) fn apply_gap(&self) -> u64 {
+        let commit = self.raft.commit.load(Ordering::Relaxed);
+        commit.saturating_sub(self.raft.applied.load(Ordering::Relaxed))
+    }
+
+    /// Notes what a published state says about this member.
+    pub(crate) fn note_applied(&self, view: &View) {
+        let applied = view.applied().0.0;
+        self.raft.applied.store(applied, Ordering::Release);
+        self.metrics.server.proposals_applied.set(i64::try_from(applied).unwrap_or(i64::MAX));
+        self.applied_waiters.applied(applied);
+    }
+
+    /// Notes what a changed membership says about this member.
+    pub(crate) fn note_membership(&self, view: &View) {
+        let learner = view.member(self.identity.member).is_some_and(|m| m.is_learner);
+        self.raft.learner.store(learner, Ordering::Relaxed);
+    }
+
+    /// Who leads.
+    pub(crate) fn leader(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+}
+
+/// Shorthand for the threads.
+pub(crate) type SharedRef = Arc<Shared>;

@@ -1,0 +1,162 @@
+//! How a member comes to life: from its disk, as one of the first, by joining a cluster, or with a ticket.
+//!
+//! Whatever the way, it ends with a [`Recovered`]: what is durable. Creating a cluster is recovering a log of which the
+//! first entries say who its members are; joining one is recovering an empty log. [`assemble`] then starts the threads.
+//!
+//! A data directory is never given a second life: one that holds an identity but no log, or another cluster's, is refused.
+
+mod assemble;
+mod fresh;
+mod join;
+mod recover;
+mod ticket;
+
+use std::{path::PathBuf, sync::Arc};
+
+use kvnode_mvcc::membership::Member;
+use kvnode_raft::DurableState;
+use kvnode_storage::{
+    checkpoint::CheckpointError,
+    identity::IdentityError,
+    layout::DataDir,
+    vfs::{RealDisk, Vfs},
+    wal::{Wal, WalError},
+};
+use parking_lot::Mutex;
+
+use crate::{client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError};
+
+use super::{Identity, Node, checkpoint::InstallError};
+
+/// What a member waits for before it can serve. Shared with the health endpoint before the member exists.
+#[derive(Debug)]
+pub struct Boot {
+    waiting_for: Mutex<Option<String>>,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self { waiting_for: Mutex::new(Some("the member is starting".to_owned())) }
+    }
+}
+
+impl Boot {
+    /// What is missing; `None` once the member serves.
+    #[must_use]
+    pub fn waiting_for(&self) -> Option<String> {
+        self.waiting_for.lock().clone()
+    }
+
+    fn wait_for(&self, what: impl Into<String>) {
+        *self.waiting_for.lock() = Some(what.into());
+    }
+
+    fn done(&self) {
+        *self.waiting_for.lock() = None;
+    }
+}
+
+/// Why a member did not start. Each is one line that names the file or flag and says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Whose volume it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The state in the checkpoint.
+    #[error("{0}")]
+    Restore(String),
+    /// Log, hard state and checkpoint contradict each other.
+    #[error("{} cannot be used: {source}", path.display())]
+    Raft {
+        /// The log.
+        path: PathBuf,
+        /// The contradiction.
+        source: kvnode_raft::StartError,
+    },
+    /// The volume was a member's, but its log is gone.
+    #[error(
+        "{} says that this volume is member {member} of cluster {cluster}, but it holds no log; a member that lost its \
+         log must not take part again: remove the member from the cluster and start it on an empty volume",
+        path.display()
+    )]
+    LogGone {
+        /// The identity file.
+        path: PathBuf,
+        /// Whose.
+        member: String,
+        /// Of which cluster.
+        cluster: String,
+    },
+    /// Flags that do not name this member.
+    #[error("{0}")]
+    Flags(String),
+    /// The peers' answers do not fit the flags.
+    #[error("{0}")]
+    Peers(String),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The peer port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refused a thread or a runtime.
+    #[error("starting the peer runtime: {0}; raise the limit on threads or open files")]
+    Runtime(std::io::Error),
+}
+
+impl From<InstallError> for StartError {
+    fn from(e: InstallError) -> Self {
+        Self::Restore(e.to_string())
+    }
+}
+
+/// The disk of a member.
+#[derive(Clone)]
+pub(crate) struct Disk {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) data_dir: DataDir,
+    pub(crate) wal_dir: PathBuf,
+}
+
+impl Disk {
+    fn new(config: &Config) -> Self {
+        let data_dir = DataDir::new(&config.data_dir);
+        let wal_dir = config.wal_dir.clone().unwrap_or_else(|| data_dir.wal());
+        Self { vfs: Arc::new(RealDisk), data_dir, wal_dir }
+    }
+}
+
+/// What a start found or made: everything durable, and the log to go on with.
+pub(crate) struct Recovered {
+    pub(crate) identity: Identity,
+    pub(crate) wal: Wal,
+    pub(crate) raft: DurableState,
+    pub(crate) store: kvnode_mvcc::Store,
+    /// Members that this one must be able to answer before its own log tells it about them.
+    pub(crate) remotes: Vec<Member>,
+}
+
+/// Brings a member to life and returns its handle; it serves peers from then on. May take arbitrarily long with
+/// `--ticket-file`, which `boot` tells.
+///
+/// # Errors
+/// See [`StartError`]; nothing was changed on disk that a second attempt would stumble over.
+pub async fn start(config: Arc<Config>, metrics: Arc<Metrics>, boot: Arc<Boot>) -> Result<Node, StartError> {
+    let disk = Disk::new(&config);
+    let recovered = if Wal::exists(&*disk.vfs, &disk.wal_dir)? {
+        recover::recover(&config, &disk, &boot).await?
+    } else {
+        recover::refuse_second_life(&config, &disk)?;
+        fresh::begin(&config, &disk, &boot).await?
+    };
+    boot.wait_for("the member is starting its threads");
+    let node = assemble::assemble(&config, &disk, recovered, metrics)?;
+    boot.done();
+    Ok(node)
+}

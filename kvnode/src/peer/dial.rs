@@ -1,0 +1,161 @@
+//! Requests to other members: one HTTP/1.1 connection each, over TLS where the URL says so.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::{net::TcpStream, net::UnixStream, time};
+use tokio_util::either::Either;
+
+use super::limits;
+use crate::{
+    flags::url::{Address, Security, Url},
+    tls::Connector,
+};
+
+/// A request's body.
+pub(crate) type Body = BoxBody<Bytes, io::Error>;
+
+/// A body that is there already.
+pub(crate) fn full(data: impl Into<Bytes>) -> Body {
+    Full::new(data.into()).map_err(|never| match never {}).boxed()
+}
+
+/// Why a member did not answer, or answered no.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{url} is not a peer URL: {why}")]
+    Url { url: String, why: String },
+    #[error("dialling {url}: {source}")]
+    Dial { url: String, source: io::Error },
+    #[error("asking {url}: {source}")]
+    Http { url: String, source: hyper::Error },
+    #[error("asking {url}: no answer in time")]
+    Timeout { url: String },
+    #[error("asking {url}: its answer is malformed: {why}")]
+    Answer { url: String, why: String },
+    #[error("{url} answered {status}: {text}")]
+    Status { url: String, status: StatusCode, text: String },
+}
+
+impl CallError {
+    /// The status and text of an answer that says no.
+    pub(crate) fn refusal(&self) -> Option<(StatusCode, &str)> {
+        match self {
+            Self::Status { status, text, .. } => Some((*status, text.trim_end())),
+            _ => None,
+        }
+    }
+}
+
+/// Dials members.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    /// For `https` URLs; absent when no peer TLS is configured.
+    pub(crate) tls: Option<Connector>,
+    pub(crate) dial_timeout: Duration,
+}
+
+impl Dialer {
+    /// Sends a request whose URI is the path, and waits for the head of the answer.
+    pub(crate) async fn send(
+        &self,
+        url: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, CallError> {
+        let parsed: Url = url.parse().map_err(|e: crate::flags::url::UrlError| CallError::Url {
+            url: url.to_owned(),
+            why: e.to_string(),
+        })?;
+        let dial = |source| CallError::Dial { url: url.to_owned(), source };
+        let stream = match time::timeout(self.dial_timeout, connect(&parsed)).await {
+            Ok(outcome) => outcome.map_err(dial)?,
+            Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
+        };
+        let http = |source| CallError::Http { url: url.to_owned(), source };
+        let request = with_host(request, &parsed);
+        match (parsed.security(), &self.tls) {
+            (Security::Plain, _) => exchange(TokioIo::new(stream), request).await.map_err(http),
+            (Security::Tls, Some(tls)) => {
+                let handshake = time::timeout(self.dial_timeout, tls.connect(parsed.host(), stream)).await;
+                let stream = match handshake {
+                    Ok(outcome) => outcome.map_err(dial)?,
+                    Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
+                };
+                exchange(TokioIo::new(stream), request).await.map_err(http)
+            }
+            (Security::Tls, None) => Err(CallError::Url {
+                url: url.to_owned(),
+                why: "it needs TLS, but no --peer-trusted-ca-file and no --peer-auto-tls is set".to_owned(),
+            }),
+        }
+    }
+
+    /// Sends a request and reads the whole answer, which must say yes.
+    pub(crate) async fn call(
+        &self,
+        url: &str,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<(http::response::Parts, Bytes), CallError> {
+        let whole = async {
+            let (parts, body) = self.send(url, request).await?.into_parts();
+            let body = Limited::new(body, limits::ANSWER_BYTES)
+                .collect()
+                .await
+                .map_err(|e| CallError::Answer { url: url.to_owned(), why: e.to_string() })?
+                .to_bytes();
+            if parts.status.is_success() {
+                return Ok((parts, body));
+            }
+            let text = String::from_utf8_lossy(&body).into_owned();
+            Err(CallError::Status { url: url.to_owned(), status: parts.status, text })
+        };
+        time::timeout(limit, whole).await.map_err(|_| CallError::Timeout { url: url.to_owned() })?
+    }
+}
+
+async fn connect(url: &Url) -> io::Result<Either<TcpStream, UnixStream>> {
+    match url.address() {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            tune(&stream)?;
+            Ok(Either::Left(stream))
+        }
+        Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+    }
+}
+
+/// Messages are small and wanted at once; and a peer that acknowledges nothing for some seconds is gone, which must show
+/// while bytes still wait in the socket.
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(limits::WRITE_TIMEOUT))
+}
+
+async fn exchange<IO>(io: IO, request: Request<Body>) -> hyper::Result<Response<Incoming>>
+where
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(async move {
+        // Its errors show in the request.
+        let _ = connection.await;
+    });
+    sender.send_request(request).await
+}
+
+fn with_host(mut request: Request<Body>, url: &Url) -> Request<Body> {
+    let host = match url.address() {
+        Address::Tcp { .. } => url.authority(),
+        Address::Unix(_) => "localhost",
+    };
+    if let Ok(value) = host.parse() {
+        request.headers_mut().insert(header::HOST, value);
+    }
+    request
+}

@@ -1,0 +1,132 @@
+//! The receiving end of the streams: this member dials the other one and reads what it sends.
+
+use std::sync::Arc;
+
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time;
+use tracing::{info, warn};
+
+use super::{
+    Context,
+    codec::{CodecError, Decoder, StreamKind},
+    dial::{self, CallError},
+    headers, limits,
+    remote::Remote,
+};
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamEnd {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the remote closed it")]
+    Closed,
+    #[error("nothing came for {} s", limits::READ_TIMEOUT.as_secs())]
+    Silent,
+    #[error("reading: {0}")]
+    Read(#[from] hyper::Error),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Keeps one stream from `remote` open until the member is gone.
+pub(super) async fn run(context: Arc<Context>, remote: Arc<Remote>, kind: StreamKind) {
+    let mut wait = limits::REDIAL;
+    while !remote.gone.is_cancelled() {
+        let url = remote.url();
+        let dialled = tokio::select! {
+            () = remote.gone.cancelled() => return,
+            dialled = dial(&context, &remote, kind, &url) => dialled,
+        };
+        let end = match dialled {
+            Ok(body) => {
+                wait = limits::REDIAL;
+                remote.activate();
+                info!("remote-peer-id" = %remote.id, "stream-reader-type" = kind.name(), "established TCP streaming connection with remote peer");
+                tokio::select! {
+                    () = remote.gone.cancelled() => return,
+                    end = read(&remote, kind, body) => end,
+                }
+            }
+            Err(end) => end,
+        };
+        if let StreamEnd::Call(e) = &end
+            && is_removed(e)
+        {
+            context.api.removed();
+            return;
+        }
+        if !matches!(end, StreamEnd::Closed) {
+            remote.deactivate(&end.to_string());
+            remote.url_failed(&url);
+        }
+        time::sleep(wait).await;
+        wait = (2 * wait).min(limits::REDIAL_MAX);
+    }
+}
+
+/// The others say that this member is no longer one of them.
+pub(super) fn is_removed(error: &CallError) -> bool {
+    match error.refusal() {
+        Some((StatusCode::GONE, _)) => true,
+        Some((StatusCode::FORBIDDEN, text)) => text.contains("removed member"),
+        Some((StatusCode::PRECONDITION_FAILED, text)) => {
+            if text == headers::CLUSTER_MISMATCH || text == headers::INCOMPATIBLE_VERSION {
+                warn!(error = %error, "request sent was ignored by peer");
+            }
+            false
+        }
+        _ => false,
+    }
+}
+
+async fn dial(
+    context: &Context,
+    remote: &Remote,
+    kind: StreamKind,
+    url: &str,
+) -> Result<Incoming, StreamEnd> {
+    let path = format!("/raft/stream/{}/{}", kind.path(), context.local.member);
+    let request = context
+        .local
+        .sign(Request::get(path))
+        .header(headers::RAFT_TO, remote.id.to_string())
+        .body(dial::full(""))
+        .map_err(|e| CallError::Url { url: url.to_owned(), why: e.to_string() })?;
+    let answer = time::timeout(limits::READ_TIMEOUT, context.dialer.send(url, request))
+        .await
+        .map_err(|_| CallError::Timeout { url: url.to_owned() })??;
+    let status = answer.status();
+    if status == StatusCode::OK {
+        return Ok(answer.into_body());
+    }
+    let text = match time::timeout(limits::READ_TIMEOUT, answer.into_body().collect()).await {
+        Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        _ => String::new(),
+    };
+    Err(CallError::Status { url: url.to_owned(), status, text }.into())
+}
+
+async fn read(remote: &Remote, kind: StreamKind, mut body: Incoming) -> StreamEnd {
+    let mut decoder = Decoder::new(kind, remote.api().member().0, remote.id.0);
+    loop {
+        let frame = match time::timeout(limits::READ_TIMEOUT, body.frame()).await {
+            Err(_) => return StreamEnd::Silent,
+            Ok(None) => return StreamEnd::Closed,
+            Ok(Some(Err(e))) => return e.into(),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        remote.received(data.len());
+        decoder.feed(&data);
+        loop {
+            match decoder.next() {
+                Ok(Some(message)) => remote.deliver(message),
+                Ok(None) => break,
+                Err(e) => return e.into(),
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The listening side: accepts connections of peers, over TLS where the URL says so, and serves them on one thread.
+
+use std::{convert::Infallible, sync::Arc};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::{either::Either, sync::CancellationToken};
+use tracing::{debug, warn};
+
+use super::{Peers, dial, handlers};
+use crate::{
+    client::listen::{Accepted, Listener},
+    flags::url::Security,
+    tls::Acceptor,
+};
+
+/// Serves `listener` until `stop`. Runs on the peer runtime.
+pub(crate) async fn listen(
+    peers: Arc<Peers>,
+    listener: Listener,
+    tls: Option<Acceptor>,
+    stop: CancellationToken,
+) {
+    let security = listener.security;
+    let acceptance = match listener.accept() {
+        Ok(acceptance) => acceptance,
+        Err(e) => return warn!(error = %e, "failed to listen for peers"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = acceptance.next() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                let (peers, tls, stop) = (Arc::clone(&peers), tls.clone(), stop.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = handle(peers, accepted, security, tls) => {}
+                    }
+                });
+            }
+            Err(e) => {
+                // Out of file descriptors, most likely: others must go before another can come.
+                warn!(error = %e, "failed to accept a peer's connection");
+                tokio::time::sleep(super::limits::REDIAL).await;
+            }
+        }
+    }
+}
+
+async fn handle(peers: Arc<Peers>, accepted: Accepted, security: Security, tls: Option<Acceptor>) {
+    let (stream, remote) = match accepted.attach() {
+        Ok(attached) => attached,
+        Err(e) => return debug!(error = %e, "a peer's connection was gone at once"),
+    };
+    if let Either::Left(tcp) = &stream
+        && let Err(e) = dial::tune(tcp)
+    {
+        return debug!(error = %e, "a peer's connection was gone at once");
+    }
+    match (security, tls) {
+        (Security::Plain, _) => serve(peers, stream, remote).await,
+        (Security::Tls, Some(tls)) => {
+            if let Some(stream) = tls.accept(stream, &remote).await {
+                serve(peers, stream, remote).await;
+            }
+        }
+        (Security::Tls, None) => warn!(remote_addr = remote, "no TLS is set up for the peer port"),
+    }
+}
+
+async fn serve<IO>(peers: Arc<Peers>, stream: IO, remote: String)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let peers = Arc::clone(&peers);
+        async move { Ok::<_, Infallible>(handlers::answer(&peers, request).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    if let Err(e) = builder.serve_connection(TokioIo::new(stream), service).await {
+        debug!(remote_addr = remote, error = %e, "a peer's connection ended");
+    }
+}
