@@ -6,26 +6,12 @@
 /// holding more.
 pub const ACCEPTED_CONNECTIONS: usize = 128;
 
-/// Encoded watch responses that may wait for one stream's transport. Cursors hold back everything else, so this only
-/// keeps the connection busy while the next batch is read from the store.
-pub const WATCH_RESPONSES: usize = 4;
-
-/// Requests of one watch stream that were read but not yet acted on. etcd reads one at a time; a few let a client that
-/// opens a hundred watches at once send them in one go.
-pub const WATCH_REQUESTS: usize = 16;
-
-/// Lease renewals of one stream that were answered but not yet sent.
-pub const LEASE_RENEWALS: usize = 16;
-
 /// Snapshot blobs that may wait for one stream's transport: 32 KiB each, so 512 KiB, enough to read ahead of a
 /// connection without holding the database twice.
 pub const SNAPSHOT_BLOBS: usize = 16;
 
 /// Bytes of one message of a snapshot stream (etcd's size).
 pub const SNAPSHOT_BLOB_BYTES: usize = 32 * 1024;
-
-/// Chunks of a streamed range that may wait for the transport; each is at most the largest request.
-pub const RANGE_CHUNKS: usize = 2;
 
 /// Bytes a request may exceed `--max-request-bytes` by on the wire: room for what is not the proposal itself
 /// (etcd's `grpcOverheadBytes`).

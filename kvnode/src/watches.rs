@@ -26,10 +26,7 @@ impl Watches {
     /// Nobody watches yet; the state is what `view` shows.
     pub fn new(view: View, limits: WatchLimits) -> Arc<Self> {
         Arc::new(Self {
-            shared: Mutex::new(Shared {
-                hub: WatchHub::new(view, limits),
-                wakers: HashMap::new(),
-            }),
+            shared: Mutex::new(Shared { hub: WatchHub::new(view, limits), wakers: HashMap::new() }),
         })
     }
 
@@ -54,11 +51,7 @@ impl Watches {
         let woken = Arc::new(Notify::new());
         shared.wakers.insert(stream.id(), Arc::clone(&woken));
         drop(shared);
-        Watching {
-            watches: Arc::clone(self),
-            stream: Some(stream),
-            woken,
-        }
+        Watching { watches: Arc::clone(self), stream: Some(stream), woken }
     }
 }
 

@@ -150,6 +150,8 @@ texts! {
     not_supported_for_learner = FailedPrecondition "rpc not supported for learner";
     /// Client metadata that is no text.
     invalid_client_api_version = InvalidArgument "invalid client api version";
+    /// A watch stream that the client broke off.
+    watch_canceled = Cancelled "watch canceled";
     /// The member is stopping.
     stopped = Unavailable "server stopped";
 }
@@ -181,7 +183,13 @@ mod tests {
         for text in CODES.iter().flat_map(|(_, texts)| texts.iter()) {
             assert!(seen.insert(text), "{text}");
         }
-        for made in [no_leader(), not_supported_for_learner(), invalid_client_api_version(), stopped()] {
+        for made in [
+            no_leader(),
+            not_supported_for_learner(),
+            invalid_client_api_version(),
+            watch_canceled(),
+            stopped(),
+        ] {
             assert_eq!(code(made.message()), made.code());
         }
     }

@@ -45,7 +45,9 @@ impl Health {
 
     /// Names of raised alarms.
     pub fn alarms(&self) -> Vec<&'static str> {
-        let Some(node) = self.node() else { return Vec::new() };
+        let Some(node) = self.node() else {
+            return Vec::new();
+        };
         let raised = node.reader().view().alarms(AlarmType::None);
         raised
             .iter()

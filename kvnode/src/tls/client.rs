@@ -61,7 +61,9 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
         (None, true) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(&provider)))),
-        (None, false) => return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") }),
+        (None, false) => {
+            return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
+        }
     };
     let shown = match (&tls.client_cert, &tls.client_key, &tls.cert, &tls.key) {
         (Some(cert), Some(key), ..) => {

@@ -76,7 +76,9 @@ pub(super) fn revocations(
     side: Side,
     path: Option<&PathBuf>,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let Some(path) = path else { return Ok(Vec::new()) };
+    let Some(path) = path else {
+        return Ok(Vec::new());
+    };
     let flag = side.flag("crl-file");
     let bytes = read(&flag, path)?;
     let lists = CertificateRevocationListDer::pem_slice_iter(&bytes)

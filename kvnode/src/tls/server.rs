@@ -70,7 +70,9 @@ fn build(
             Arc::new(files::key_pair(side, ("cert-file", "key-file"), cert, key, &provider)?)
         }
         (_, _, Some(made)) => Arc::clone(made),
-        _ => return Err(TlsError::NoCertificate { flag: side.flag("cert-file") }),
+        _ => {
+            return Err(TlsError::NoCertificate { flag: side.flag("cert-file") });
+        }
     };
     let setup = |source| TlsError::Setup { side: side.endpoint(), source };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -72,7 +72,7 @@ async fn shake(acceptor: &Acceptor, connector: &Connector) -> Result<String, Str
         // In TLS 1.3 the refusal of a client certificate only shows on the first read.
         stream.read_u8().await.map_err(|error| error.to_string())?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        Ok(chain.first().and_then(names::common_name).unwrap_or_default())
+        Ok(chain.first().and_then(common_name).unwrap_or_default())
     };
     tokio::join!(serve, dial).1
 }

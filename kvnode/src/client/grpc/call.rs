@@ -1,12 +1,7 @@
 //! What every call has in common: limits, metrics, the checks that come before a method (etcd:
 //! `server/etcdserver/api/v3rpc/interceptor.go`), and the line that tells of slow ones.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Instant};
 
 use futures::Stream;
 use http::{HeaderValue, Response};
@@ -223,11 +218,6 @@ impl Services {
         }
         if self.node.status().leader.0 == 0 { Err(no_leader()) } else { Ok(LeaderWish::Required) }
     }
-
-    /// The longest a call may wait for consensus.
-    pub(super) fn request_timeout(&self) -> Duration {
-        self.config.request_timeout()
-    }
 }
 
 /// Counts calls by the API version that clients say they speak.
@@ -269,7 +259,9 @@ impl ApiVersions {
 /// A request over the transport's limit is refused before any of our code sees it; clients know grpc-go's words.
 fn word_as_grpc_go(response: &mut Response<Body>, receive_max: usize) {
     let headers = response.headers_mut();
-    let Some(message) = headers.get("grpc-message") else { return };
+    let Some(message) = headers.get("grpc-message") else {
+        return;
+    };
     let too_large = message.as_bytes().starts_with(b"Error,%20decoded%20message%20length%20too%20large");
     if too_large {
         let text = format!("grpc:%20received%20message%20larger%20than%20max%20({receive_max})");

@@ -4,8 +4,8 @@ use futures::Stream;
 use kvnode_mvcc::{LeaseId, Response};
 use kvnode_proto::etcdserverpb::{
     InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
-    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
-    LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use tonic::{Status, Streaming};
 
@@ -13,17 +13,11 @@ use super::{call::Call, convert::wrong_answer};
 use crate::client::error::status;
 
 /// Grants a lease; the id is the client's choice or, for 0, ours.
-pub async fn grant(
-    call: Call,
-    mut request: LeaseGrantRequest,
-) -> Result<LeaseGrantResponse, Status> {
+pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
     while request.id == 0 {
         request.id = (call.services.node.next_id() >> 1).cast_signed();
     }
-    let body = InternalRaftRequest {
-        lease_grant: Some(request),
-        ..InternalRaftRequest::default()
-    };
+    let body = InternalRaftRequest { lease_grant: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await? {
         Response::LeaseGrant(lease) => Ok(LeaseGrantResponse {
             header: Some(call.services.header_now()),
@@ -36,18 +30,10 @@ pub async fn grant(
 }
 
 /// Ends a lease, and with it its keys.
-pub async fn revoke(
-    call: Call,
-    request: LeaseRevokeRequest,
-) -> Result<LeaseRevokeResponse, Status> {
-    let body = InternalRaftRequest {
-        lease_revoke: Some(request),
-        ..InternalRaftRequest::default()
-    };
+pub async fn revoke(call: Call, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
+    let body = InternalRaftRequest { lease_revoke: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await? {
-        Response::LeaseRevoke => Ok(LeaseRevokeResponse {
-            header: Some(call.services.header_now()),
-        }),
+        Response::LeaseRevoke => Ok(LeaseRevokeResponse { header: Some(call.services.header_now()) }),
         _ => Err(wrong_answer()),
     }
 }
@@ -57,33 +43,17 @@ pub async fn keep_alive(
     call: Call,
     requests: Streaming<LeaseKeepAliveRequest>,
 ) -> Result<impl Stream<Item = Result<LeaseKeepAliveResponse, Status>>, Status> {
-    Ok(futures::stream::try_unfold(
-        (call, requests),
-        |(call, mut requests)| async move {
-            let Some(request) = requests.message().await? else {
-                return Ok(None);
-            };
-            call.services
-                .methods
-                .metrics(super::rpc::Rpc::LeaseKeepAlive)
-                .received
-                .inc();
-            // Before the renewal, so that a client that reads at this revision sees what held when it was renewed.
-            let header = call.services.header_now();
-            let ttl = call
-                .services
-                .node
-                .lease_renew(LeaseId(request.id))
-                .await
-                .map_err(status)?;
-            let answer = LeaseKeepAliveResponse {
-                header: Some(header),
-                id: request.id,
-                ttl,
-            };
-            Ok(Some((answer, (call, requests))))
-        },
-    ))
+    Ok(futures::stream::try_unfold((call, requests), |(call, mut requests)| async move {
+        let Some(request) = requests.message().await? else {
+            return Ok(None);
+        };
+        call.services.methods.metrics(super::rpc::Rpc::LeaseKeepAlive).received.inc();
+        // Before the renewal, so that a client that reads at this revision sees what held when it was renewed.
+        let header = call.services.header_now();
+        let ttl = call.services.node.lease_renew(LeaseId(request.id)).await.map_err(status)?;
+        let answer = LeaseKeepAliveResponse { header: Some(header), id: request.id, ttl };
+        Ok(Some((answer, (call, requests))))
+    }))
 }
 
 /// How long a lease still lives; -1 for one that does not exist.
@@ -91,11 +61,7 @@ pub async fn time_to_live(
     call: Call,
     request: LeaseTimeToLiveRequest,
 ) -> Result<LeaseTimeToLiveResponse, Status> {
-    let found = call
-        .services
-        .node
-        .lease_time_to_live(LeaseId(request.id))
-        .await;
+    let found = call.services.node.lease_time_to_live(LeaseId(request.id)).await;
     let header = Some(call.services.header_now());
     match found.map_err(status)? {
         Some(lease) => Ok(LeaseTimeToLiveResponse {
@@ -105,26 +71,15 @@ pub async fn time_to_live(
             granted_ttl: lease.granted_seconds,
             keys: if request.keys { lease.keys } else { Vec::new() },
         }),
-        None => Ok(LeaseTimeToLiveResponse {
-            header,
-            id: request.id,
-            ttl: -1,
-            granted_ttl: 0,
-            keys: Vec::new(),
-        }),
+        None => {
+            Ok(LeaseTimeToLiveResponse { header, id: request.id, ttl: -1, granted_ttl: 0, keys: Vec::new() })
+        }
     }
 }
 
 /// All leases.
 pub async fn leases(call: Call, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
     let view = call.services.node.reader().view();
-    let leases = view
-        .leases()
-        .iter()
-        .map(|lease| LeaseStatus { id: lease.id.0 })
-        .collect();
-    Ok(LeaseLeasesResponse {
-        header: Some(call.services.header(view.revision())),
-        leases,
-    })
+    let leases = view.leases().iter().map(|lease| LeaseStatus { id: lease.id.0 }).collect();
+    Ok(LeaseLeasesResponse { header: Some(call.services.header(view.revision())), leases })
 }

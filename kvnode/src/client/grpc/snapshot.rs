@@ -22,7 +22,7 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::call::Call;
-use crate::{limits, node::checkpoint::ViewSource};
+use crate::{limits, node::ViewSource};
 
 type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 

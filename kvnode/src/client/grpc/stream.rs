@@ -93,7 +93,9 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
         if let Poll::Ready(status) = this.cut.as_mut().poll(context) {
             this.ended = Some(status.code());
             this.inner = None;

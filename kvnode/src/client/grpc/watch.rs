@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::BufMut;
 use futures::Stream;
 use kvnode_mvcc::watch::{AnswerKind, Fragment, WatchAnswer, WatchEvent};
-use kvnode_proto::etcdserverpb::{
-    ResponseHeader, WatchRequest, WatchResponse, watch_request::RequestUnion,
-};
+use kvnode_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse, watch_request::RequestUnion};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
@@ -32,13 +30,10 @@ pub async fn watch(
     requests: Streaming<WatchRequest>,
 ) -> Result<impl Stream<Item = Result<Answer, Status>>, Status> {
     let session = Session::new(call, requests);
-    Ok(futures::stream::try_unfold(
-        session,
-        |mut session| async move {
-            let answer = session.next().await?;
-            Ok(Some((answer, session)))
-        },
-    ))
+    Ok(futures::stream::try_unfold(session, |mut session| async move {
+        let answer = session.next().await?;
+        Ok(Some((answer, session)))
+    }))
 }
 
 /// One client stream.
@@ -58,13 +53,7 @@ impl Session {
         let watching = call.services.node.watches().open();
         let ticks = ticks(config.watch_progress_notify_interval);
         call.services.metrics.mvcc.watch_streams.inc();
-        Self {
-            call,
-            requests: Some(requests),
-            watching,
-            ticks,
-            watchers: 0,
-        }
+        Self { call, requests: Some(requests), watching, ticks, watchers: 0 }
     }
 
     /// The next answer; waits for it as long as it takes.
@@ -94,20 +83,14 @@ impl Session {
     }
 
     fn request(&mut self, request: WatchRequest) {
-        self.call
-            .services
-            .methods
-            .metrics(Rpc::Watch)
-            .received
-            .inc();
-        self.watching
-            .with(|stream, hub| match &request.request_union {
-                Some(RequestUnion::CreateRequest(create)) => stream.create(hub, create, Ok(())),
-                Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(hub, cancel.watch_id),
-                Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(hub),
-                // etcd ignores what it does not know.
-                None => {}
-            });
+        self.call.services.methods.metrics(Rpc::Watch).received.inc();
+        self.watching.with(|stream, hub| match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => stream.create(hub, create, Ok(())),
+            Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(hub, cancel.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(hub),
+            // etcd ignores what it does not know.
+            None => {}
+        });
         self.count_watchers();
     }
 
@@ -123,17 +106,9 @@ impl Session {
         if matches!(answer.kind, AnswerKind::Compacted(_)) {
             self.count_watchers();
         }
-        self.call
-            .services
-            .metrics
-            .mvcc
-            .events
-            .inc_by(answer.events.len() as u64);
+        self.call.services.metrics.mvcc.events.inc_by(answer.events.len() as u64);
         let head = head(self.call.services.header(answer.revision), &answer);
-        Answer {
-            head,
-            events: answer.events,
-        }
+        Answer { head, events: answer.events }
     }
 }
 
@@ -141,21 +116,15 @@ impl Drop for Session {
     fn drop(&mut self) {
         let mvcc = &self.call.services.metrics.mvcc;
         mvcc.watch_streams.dec();
-        mvcc.watchers
-            .sub(i64::try_from(self.watchers).unwrap_or(i64::MAX));
+        mvcc.watchers.sub(i64::try_from(self.watchers).unwrap_or(i64::MAX));
     }
 }
 
 /// The client's next request; waits for ever once it has none left. Cancel-safe.
-async fn message(
-    requests: &mut Option<Streaming<WatchRequest>>,
-) -> Result<Option<WatchRequest>, Status> {
+async fn message(requests: &mut Option<Streaming<WatchRequest>>) -> Result<Option<WatchRequest>, Status> {
     match requests {
         // A client that breaks the stream has cancelled its watches.
-        Some(requests) => requests
-            .message()
-            .await
-            .map_err(|_| error::watch_canceled()),
+        Some(requests) => requests.message().await.map_err(|_| error::watch_canceled()),
         None => std::future::pending().await,
     }
 }
@@ -209,11 +178,7 @@ const EVENTS: u32 = 11;
 
 impl Wire for Answer {
     fn wire_len(&self) -> usize {
-        let events: usize = self
-            .events
-            .iter()
-            .map(|event| field_len(EVENTS, event.encoded_len()))
-            .sum();
+        let events: usize = self.events.iter().map(|event| field_len(EVENTS, event.encoded_len())).sum();
         self.head.encoded_len() + events
     }
 
@@ -238,24 +203,11 @@ mod tests {
     fn an_answer_is_written_as_prost_would() {
         let kv = |key: &'static str, revision| {
             let key = key.into();
-            Record::encode(&KeyValue {
-                key,
-                mod_revision: revision,
-                version: 1,
-                ..KeyValue::default()
-            })
+            Record::encode(&KeyValue { key, mod_revision: revision, version: 1, ..KeyValue::default() })
         };
         let events = vec![
-            WatchEvent {
-                kind: ChangeKind::Put,
-                kv: kv("a", 7),
-                prev_kv: Some(kv("a", 3)),
-            },
-            WatchEvent {
-                kind: ChangeKind::Delete,
-                kv: kv("b", 7),
-                prev_kv: None,
-            },
+            WatchEvent { kind: ChangeKind::Put, kv: kv("a", 7), prev_kv: Some(kv("a", 3)) },
+            WatchEvent { kind: ChangeKind::Delete, kv: kv("b", 7), prev_kv: None },
         ];
         let answer = WatchAnswer {
             revision: Revision(7),
@@ -263,17 +215,9 @@ mod tests {
             events: events.clone(),
             ..WatchAnswer::default()
         };
-        let header = ResponseHeader {
-            cluster_id: 1,
-            member_id: 2,
-            revision: 7,
-            raft_term: 3,
-        };
+        let header = ResponseHeader { cluster_id: 1, member_id: 2, revision: 7, raft_term: 3 };
         let mut expected = head(header, &answer);
-        let answer = Answer {
-            head: expected.clone(),
-            events,
-        };
+        let answer = Answer { head: expected.clone(), events };
         expected.events = answer.events.iter().map(WatchEvent::to_event).collect();
         let mut bytes = Vec::new();
         answer.write(&mut bytes);
@@ -284,28 +228,13 @@ mod tests {
     #[test]
     fn what_is_said_beside_events_is_etcds() {
         let said = |kind| {
-            let answer = WatchAnswer {
-                kind,
-                watch_id: 1,
-                ..WatchAnswer::default()
-            };
+            let answer = WatchAnswer { kind, watch_id: 1, ..WatchAnswer::default() };
             let head = head(ResponseHeader::default(), &answer);
-            (
-                head.created,
-                head.canceled,
-                head.compact_revision,
-                head.cancel_reason,
-            )
+            (head.created, head.canceled, head.compact_revision, head.cancel_reason)
         };
         assert_eq!(said(AnswerKind::Created), (true, false, 0, String::new()));
-        assert_eq!(
-            said(AnswerKind::Refused("why".into())),
-            (true, true, 0, "why".into())
-        );
+        assert_eq!(said(AnswerKind::Refused("why".into())), (true, true, 0, "why".into()));
         assert_eq!(said(AnswerKind::Canceled), (false, true, 0, String::new()));
-        assert_eq!(
-            said(AnswerKind::Compacted(Revision(9))),
-            (false, true, 9, String::new())
-        );
+        assert_eq!(said(AnswerKind::Compacted(Revision(9))), (false, true, 9, String::new()));
     }
 }

@@ -1,0 +1,11 @@
+//! Promises of the `kvnode` program, kept by running it: processes, sockets, files, and etcd's own tools.
+
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod process;
+mod snapshot;
+mod support;
+mod tls;
+mod watch;
