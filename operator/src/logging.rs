@@ -1,5 +1,7 @@
 //! Log set-up: JSON for machines by default, text for a terminal. Never: configured from anywhere but the command line.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -29,7 +31,9 @@ pub fn start(args: &LogArgs) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let started = match args.log_format {
         Format::Json => builder.json().flatten_event(true).try_init(),
         Format::Text => builder.try_init(),

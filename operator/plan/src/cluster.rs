@@ -21,12 +21,22 @@ use crate::resources::{
     stateful_set,
 };
 use crate::rollout;
-use crate::validate::{Mode, validate};
+use crate::validate::{Mode, ValidatedCluster, validate};
 use crate::volumes;
 use crate::waiting::Waiting;
 
 /// Everything to do about a cluster now. The same observation gives the same plan.
 pub fn plan_cluster(observed: &Observed) -> Plan {
+    let certificates = |cluster: &ValidatedCluster| plan_certificates(cluster, &observed.secrets, observed.now);
+    plan_cluster_given(observed, certificates)
+}
+
+/// The same, with the certificates' part answered by the caller: checking signatures costs more than all the
+/// rest, and its answer changes only with the Secrets and, slowly, with time.
+pub fn plan_cluster_given(
+    observed: &Observed,
+    certificates: impl FnOnce(&ValidatedCluster) -> CertificatesPlan,
+) -> Plan {
     let cluster = match validate(&observed.cluster, &observed.settings) {
         Ok(cluster) => cluster,
         Err(invalid) => {
@@ -41,7 +51,7 @@ pub fn plan_cluster(observed: &Observed) -> Plan {
         }
     };
     let facts = Facts { cluster: &cluster, observed };
-    let certificates = plan_certificates(&cluster, &observed.secrets, observed.now);
+    let certificates = certificates(&cluster);
     let (stage, begin) = formation::form(&facts);
     let set = stateful_set(
         &cluster,
@@ -119,9 +129,11 @@ fn formed(facts: &Facts<'_>, cluster_id: ClusterId, hash: &str) -> Step {
         });
     }
     let view = ClusterView::new(list, facts.names());
-    let membership = match membership::change(facts, &view, cluster_id) {
-        Step::Rest => membership::clear_leftovers(facts),
-        step => step,
+    // A pod that is waited for may be one that a former member's volume keeps from being made.
+    let membership = match (membership::change(facts, &view, cluster_id), membership::clear_leftovers(facts)) {
+        (Step::Act(action), _) | (Step::Wait(_) | Step::Rest, Step::Act(action)) => Step::Act(action),
+        (_, Step::Wait(waiting)) => Step::Wait(waiting),
+        (step, Step::Rest) => step,
     };
     match membership {
         Step::Act(action) => Step::Act(action),

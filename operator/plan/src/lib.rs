@@ -35,7 +35,7 @@ pub mod waiting;
 mod wanted;
 
 pub use action::Action;
-pub use cluster::plan_cluster;
+pub use cluster::{plan_cluster, plan_cluster_given};
 pub use observed::Observed;
 pub use plan::{Objects, Plan};
 pub use reading::Reading;

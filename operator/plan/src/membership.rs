@@ -5,8 +5,9 @@
 //! remove:  (not the leader) -> member removed -> StatefulSet shrinks -> volume kept, quarantined before reuse
 //! replace: member of a lost volume removed -> same ordinal is added anew
 //! ```
-//! Order of attention: unfinished learners, lost volumes, members that are too many, members that lack. No rule
-//! looks at which member it is, only at what it holds.
+//! Order of attention: unfinished learners, lost volumes, members that lack, members that are too many: what
+//! stays is complete before anything that goes is taken away. No rule looks at which member it is, only at
+//! what it holds.
 
 use std::cmp::Reverse;
 
@@ -25,7 +26,7 @@ const REMOVED_MARK: &str = "permanently removed";
 /// The next change of the membership.
 pub fn change(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> Step {
     let steps: [fn(&Facts<'_>, &ClusterView<'_>, ClusterId) -> Step; 5] =
-        [unfinished_learner, stale_volume, lost_volume, too_many, too_few];
+        [unfinished_learner, stale_volume, lost_volume, too_few, too_many];
     for step in steps {
         match step(facts, view, cluster_id) {
             Step::Rest => {}

@@ -32,6 +32,11 @@ pub mod operation;
 pub mod report;
 pub mod schedule;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
 use caches::{Triggered, Triggers};
 use context::Context;
 

@@ -70,6 +70,13 @@ impl Leadership {
         self.started.elapsed().saturating_sub(renewed) < self.give_up
     }
 
+    /// Leadership that is held, or was lost, for as long as a test runs.
+    #[cfg(test)]
+    pub(crate) fn fixed(held: bool) -> Self {
+        let give_up = if held { Duration::from_secs(3600) } else { Duration::ZERO };
+        Self { started: Instant::now(), renewed_millis: Arc::default(), give_up }
+    }
+
     fn renewed(&self, at: Instant) {
         let millis = at.saturating_duration_since(self.started).as_millis();
         self.renewed_millis.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Release);

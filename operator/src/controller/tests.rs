@@ -1,0 +1,294 @@
+//! Whole passes against an API in memory: what is written, and above all what is not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{EtcdBackup, EtcdCluster};
+use kube::ResourceExt;
+use operator_plan::observed::Settings;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::caches::{self, Caches};
+use super::context::{Context, Shared};
+use super::fake::FakeApi;
+use super::{PassError, backup, cluster};
+use crate::etcd::Pool;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
+
+const CLUSTER: &str = "/apis/kvnode.io/v1alpha1/namespaces/db/etcdclusters/core";
+const SET: &str = "/apis/apps/v1/namespaces/db/statefulsets/core";
+const SERVICE: &str = "/api/v1/namespaces/db/services/core-client";
+const IDENTITY: &str = "/api/v1/namespaces/db/configmaps/core-identity";
+const BACKUP: &str = "/apis/kvnode.io/v1alpha1/namespaces/db/etcdbackups/first";
+
+struct World {
+    api: FakeApi,
+    ctx: Context,
+    clusters: cluster::State,
+    backups: backup::State,
+    _watches: JoinSet<()>,
+}
+
+impl World {
+    async fn new(leads: bool) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let api = FakeApi::default();
+        api.put(
+            "/apis/storage.k8s.io/v1/storageclasses/standard",
+            json!({
+                "provisioner": "test",
+                "metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            }),
+        );
+        let mut watches = JoinSet::new();
+        let (caches, triggers) = caches::start(&api.client(), None, &mut watches, &CancellationToken::new());
+        caches.ready().await;
+        // Nobody waits at the other ends here: without them a trigger is dropped at once.
+        drop(triggers);
+        let shared = Shared {
+            settings: Settings {
+                node_image: "kvnode:1".to_owned(),
+                operator_image: "operator:1".to_owned(),
+                node_image_pull_policy: None,
+                operator_image_pull_policy: None,
+                dns_domain: "cluster.local".to_owned(),
+            },
+            pool: Arc::new(Pool::default()),
+            http: reqwest::Client::new(),
+            metrics: Arc::new(Metrics::new()),
+            leadership: Leadership::fixed(leads),
+            identity: "test".to_owned(),
+        };
+        let ctx = Context::new(api.client(), caches, shared);
+        Self {
+            api,
+            ctx,
+            clusters: cluster::State::default(),
+            backups: backup::State::default(),
+            _watches: watches,
+        }
+    }
+
+    async fn with_cluster(leads: bool) -> Self {
+        let world = Self::new(leads).await;
+        world.api.put(
+            CLUSTER,
+            json!({
+                "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdCluster",
+                "metadata": {"generation": 1},
+                "spec": {"replicas": 3, "storage": {"size": "1Gi"}},
+            }),
+        );
+        world
+    }
+
+    /// Waits until the caches show what the API holds at `path`.
+    async fn seen<K>(&self, store: &kube::runtime::reflector::Store<K>, path: &str)
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let name = path.rsplit('/').next().unwrap();
+        let wanted =
+            self.api.get(path).map(|o| o["metadata"]["resourceVersion"].as_str().unwrap().to_owned());
+        let caught_up = async {
+            while Caches::get(store, "db", name).and_then(|object| object.resource_version()) != wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), caught_up).await.expect("the caches catch up");
+    }
+
+    async fn caught_up(&self) {
+        let caches = &self.ctx.caches;
+        self.seen(&caches.clusters, CLUSTER).await;
+        self.seen(&caches.stateful_sets, SET).await;
+        self.seen(&caches.services, SERVICE).await;
+        self.seen(&caches.services, "/api/v1/namespaces/db/services/core-peers").await;
+        self.seen(&caches.budgets, "/apis/policy/v1/namespaces/db/poddisruptionbudgets/core").await;
+        self.seen(&caches.config_maps, IDENTITY).await;
+        for secret in ["core-ca", "core-server-tls", "core-peer-tls", "core-client-tls", "core-operator-tls"]
+        {
+            self.seen(&caches.secrets, &format!("/api/v1/namespaces/db/secrets/{secret}")).await;
+        }
+    }
+
+    async fn pass(&self) -> Result<Duration, PassError> {
+        self.caught_up().await;
+        let cluster: Arc<EtcdCluster> = Caches::get(&self.ctx.caches.clusters, "db", "core").unwrap();
+        cluster::pass(&self.ctx, &self.clusters, cluster).await
+    }
+
+    /// Passes until one writes nothing.
+    async fn settle(&self) {
+        for _ in 0..20 {
+            self.pass().await.unwrap();
+            if self.api.take_writes().is_empty() {
+                return;
+            }
+        }
+        panic!("twenty passes and still writing");
+    }
+}
+
+fn writes_to(writes: &[String], what: &str) -> usize {
+    writes.iter().filter(|write| write.contains(what)).count()
+}
+
+#[tokio::test]
+async fn everything_of_a_cluster_is_written_once_and_then_nothing_is() {
+    let world = World::with_cluster(true).await;
+    let mut writes = Vec::new();
+    for _ in 0..10 {
+        world.pass().await.unwrap();
+        writes.extend(world.api.take_writes());
+    }
+    for (object, times) in [
+        ("PATCH statefulsets/core", 1),
+        ("PATCH services/core-peers", 1),
+        ("PATCH services/core-client", 1),
+        ("PATCH poddisruptionbudgets/core", 1),
+        ("secrets/core-ca", 1),
+        ("secrets/core-server-tls", 1),
+        ("POST configmaps/core-identity", 1),
+    ] {
+        assert_eq!(writes_to(&writes, object), times, "{object} in {writes:#?}");
+    }
+    world.settle().await;
+    for _ in 0..3 {
+        world.pass().await.unwrap();
+    }
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_restarted_operator_finds_nothing_to_write() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    let mut watches = JoinSet::new();
+    let (caches, _triggers) =
+        caches::start(&world.api.client(), None, &mut watches, &CancellationToken::new());
+    caches.ready().await;
+    let shared = Shared {
+        settings: world.ctx.settings.clone(),
+        pool: Arc::new(Pool::default()),
+        http: reqwest::Client::new(),
+        metrics: Arc::new(Metrics::new()),
+        leadership: Leadership::fixed(true),
+        identity: "another".to_owned(),
+    };
+    let ctx = Context::new(world.api.client(), caches, shared);
+    let cluster = Caches::get(&ctx.caches.clusters, "db", "core").unwrap();
+    cluster::pass(&ctx, &cluster::State::default(), cluster).await.unwrap();
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_edited_object_is_put_back_and_nothing_else_is_touched() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    let wanted = world.api.get(SERVICE).unwrap()["spec"].clone();
+    world.api.edit(SERVICE, |service| service["spec"]["ports"][0]["port"] = json!(1));
+    world.pass().await.unwrap();
+    assert_eq!(world.api.take_writes(), ["PATCH services/core-client"]);
+    assert_eq!(world.api.get(SERVICE).unwrap()["spec"], wanted);
+}
+
+#[tokio::test]
+async fn lost_status_changes_nothing_but_status() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    world.api.edit(CLUSTER, |cluster| cluster["status"] = Value::Null);
+    world.pass().await.unwrap();
+    let writes = world.api.take_writes();
+    let others: Vec<_> =
+        writes.iter().filter(|w| !w.contains("etcdclusters/core/status") && !w.contains("events/")).collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(writes_to(&writes, "etcdclusters/core/status"), 1);
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_left_alone_and_told() {
+    let world = World::with_cluster(true).await;
+    let theirs = json!({"spec": {"ports": [{"port": 80}]}});
+    world.api.put(SERVICE, theirs.clone());
+    let service = world.api.get(SERVICE).unwrap();
+    for _ in 0..4 {
+        // The foreign Service has no label, so it is not in the caches: the pass must find it by itself.
+        let cluster = Caches::get(&world.ctx.caches.clusters, "db", "core");
+        let Some(cluster) = cluster else {
+            world.seen(&world.ctx.caches.clusters, CLUSTER).await;
+            continue;
+        };
+        let _fails = cluster::pass(&world.ctx, &world.clusters, cluster).await;
+        world.seen(&world.ctx.caches.clusters, CLUSTER).await;
+    }
+    assert_eq!(world.api.get(SERVICE).unwrap(), service);
+    let status = world.api.get(CLUSTER).unwrap()["status"].to_string();
+    assert!(status.contains("core-client") && status.contains("not controlled by this cluster"), "{status}");
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_irreversible_happens() {
+    let world = World::with_cluster(false).await;
+    for _ in 0..4 {
+        let _refused = world.pass().await;
+    }
+    assert_eq!(world.api.get(IDENTITY), None);
+}
+
+#[tokio::test]
+async fn a_backup_makes_one_job_and_its_result_becomes_status() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    world.api.put(
+        BACKUP,
+        json!({
+            "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup",
+            "metadata": {"generation": 1},
+            "spec": {"clusterRef": {"name": "core"}, "store": {"local": {"claimName": "backups"}}},
+        }),
+    );
+    let job = "/apis/batch/v1/namespaces/db/jobs/first-backup";
+    let pass = async || {
+        world.seen(&world.ctx.caches.backups, BACKUP).await;
+        world.seen(&world.ctx.caches.jobs, job).await;
+        let object: Arc<EtcdBackup> = Caches::get(&world.ctx.caches.backups, "db", "first").unwrap();
+        backup::pass(&world.ctx, &world.backups, object).await.unwrap();
+    };
+    // The cluster does not serve yet, so the backup waits: no Job may be made for a cluster that cannot answer.
+    for _ in 0..3 {
+        pass().await;
+    }
+    let waiting = world.api.get(BACKUP).unwrap()["status"]["phase"].clone();
+    assert!(waiting == json!("Pending") || waiting == json!("Running"), "{waiting}");
+    world.api.take_writes();
+    for _ in 0..3 {
+        pass().await;
+    }
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_watch_tells_the_owner_about_its_children() {
+    use futures::StreamExt;
+    let world = World::new(true).await;
+    let mut watches = JoinSet::new();
+    let (caches, mut triggers) =
+        caches::start(&world.api.client(), None, &mut watches, &CancellationToken::new());
+    caches.ready().await;
+    world.api.put(
+        "/api/v1/namespaces/db/pods/core-0",
+        json!({
+            "metadata": {"labels": {"kvnode.io/cluster": "core", "kvnode.io/backup": "first"}},
+        }),
+    );
+    let cluster =
+        tokio::time::timeout(Duration::from_secs(10), triggers.clusters.next()).await.unwrap().unwrap();
+    assert_eq!((cluster.name.as_str(), cluster.namespace.as_deref()), ("core", Some("db")));
+    let backup =
+        tokio::time::timeout(Duration::from_secs(10), triggers.backups.next()).await.unwrap().unwrap();
+    assert_eq!(backup.name, "first");
+}
