@@ -111,7 +111,10 @@ pub struct EtcdOperationStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Members that are done, by name.
+    /// MoveLeader: the member that shall lead, once it is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Defragment: members that are done, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members_done: Vec<String>,
 }

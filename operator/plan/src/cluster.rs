@@ -27,7 +27,8 @@ use crate::waiting::Waiting;
 
 /// Everything to do about a cluster now. The same observation gives the same plan.
 pub fn plan_cluster(observed: &Observed) -> Plan {
-    let certificates = |cluster: &ValidatedCluster| plan_certificates(cluster, &observed.secrets, observed.now);
+    let certificates =
+        |cluster: &ValidatedCluster| plan_certificates(cluster, &observed.secrets, observed.now);
     plan_cluster_given(observed, certificates)
 }
 
@@ -130,7 +131,8 @@ fn formed(facts: &Facts<'_>, cluster_id: ClusterId, hash: &str) -> Step {
     }
     let view = ClusterView::new(list, facts.names());
     // A pod that is waited for may be one that a former member's volume keeps from being made.
-    let membership = match (membership::change(facts, &view, cluster_id), membership::clear_leftovers(facts)) {
+    let membership = match (membership::change(facts, &view, cluster_id), membership::clear_leftovers(facts))
+    {
         (Step::Act(action), _) | (Step::Wait(_) | Step::Rest, Step::Act(action)) => Step::Act(action),
         (_, Step::Wait(waiting)) => Step::Wait(waiting),
         (step, Step::Rest) => step,

@@ -80,7 +80,11 @@ fn promote_when_ready(facts: &Facts<'_>, ordinal: Ordinal, learner: &Member, app
 /// A volume that cannot serve its member any more is taken out, so that a blank one can take its place.
 fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
     for ordinal in (0..facts.target()).map(Ordinal) {
-        let Some(volume) = facts.volume(ordinal).filter(|v| !v.terminating) else { continue };
+        let Some(volume) = facts.volume(ordinal) else { continue };
+        // A claim that is on its way out goes once its pod does; that pod may still have to be told.
+        if volume.terminating && facts.pod(ordinal).is_none_or(|p| p.terminating) {
+            continue;
+        }
         let lost = volume.phase == VolumePhase::Lost;
         let removed = view.at(ordinal).is_none() && holds_removed_member(facts, ordinal);
         if !lost && !removed {

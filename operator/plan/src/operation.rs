@@ -132,7 +132,9 @@ fn timed_out(observed: &ObservedOperation<'_>) -> Option<Verdict> {
     if observed.now.as_second() - created.as_second() <= timeout {
         return None;
     }
-    let message = format!("not done within {timeout} s (spec.timeoutSeconds); create another EtcdOperation to try again");
+    let message = format!(
+        "not done within {timeout} s (spec.timeoutSeconds); create another EtcdOperation to try again"
+    );
     Some(verdict(OperationPhase::Failed, Reason::DeadlineExceeded, message))
 }
 
@@ -177,12 +179,19 @@ fn restart(observed: &ObservedOperation<'_>, facts: &Facts<'_>, at_rest: bool) -
             return verdict(OperationPhase::Pending, Reason::ClusterNotReady, message);
         }
         let action = Some(OperationAction::AnnotateRestart { value: uid });
-        return Verdict { action, ..verdict(OperationPhase::Running, Reason::Running, "asking for the restart") };
+        return Verdict {
+            action,
+            ..verdict(OperationPhase::Running, Reason::Running, "asking for the restart")
+        };
     }
     if at_rest {
         return verdict(OperationPhase::Succeeded, Reason::Succeeded, "every member was restarted");
     }
-    verdict(OperationPhase::Running, Reason::Running, "members are being restarted; see the cluster's conditions")
+    verdict(
+        OperationPhase::Running,
+        Reason::Running,
+        "members are being restarted; see the cluster's conditions",
+    )
 }
 
 fn move_leader(
@@ -204,7 +213,9 @@ fn move_leader(
     };
     let Some((ordinal, member)) = heir else {
         let message = match wished {
-            Some(name) => format!("{name} is not a healthy voter of this cluster; name another in spec.member"),
+            Some(name) => {
+                format!("{name} is not a healthy voter of this cluster; name another in spec.member")
+            }
             None => "there is no other voter to lead".to_owned(),
         };
         return verdict(OperationPhase::Failed, Reason::Failed, message);
@@ -221,17 +232,15 @@ fn move_leader(
 
 fn defragment(facts: &Facts<'_>, view: &ClusterView<'_>, status: &EtcdOperationStatus) -> Verdict {
     let leader = facts.leader().map(|(ordinal, _)| ordinal);
-    let mut todo: Vec<_> = view
-        .placed
-        .iter()
-        .filter(|(o, _)| !status.members_done.contains(&facts.names().pod(o.0)))
-        .collect();
+    let mut todo: Vec<_> =
+        view.placed.iter().filter(|(o, _)| !status.members_done.contains(&facts.names().pod(o.0))).collect();
     todo.sort_by_key(|(o, _)| (Some(*o) == leader, *o));
     let Some((ordinal, member)) = todo.first() else {
         return verdict(OperationPhase::Succeeded, Reason::Succeeded, "every member was defragmented");
     };
     let member = facts.member_ref(*ordinal, member.id);
-    let message = format!("defragmenting {}, {} of {} done", member.name, status.members_done.len(), view.placed.len());
+    let message =
+        format!("defragmenting {}, {} of {} done", member.name, status.members_done.len(), view.placed.len());
     let action = Some(OperationAction::Defragment { member });
     Verdict { action, ..verdict(OperationPhase::Running, Reason::Running, message) }
 }
@@ -245,7 +254,8 @@ fn tell(observed: &ObservedOperation<'_>, plan: &mut OperationPlan, verdict: Ver
         (ConditionType::Ready, flag(verdict.phase == Succeeded)),
         (ConditionType::Progressing, flag(verdict.phase == Running)),
     ] {
-        let condition = NewCondition { type_, status, reason: verdict.reason, message: verdict.message.clone() };
+        let condition =
+            NewCondition { type_, status, reason: verdict.reason, message: verdict.message.clone() };
         let generation = plan.status.observed_generation;
         set_condition(&mut plan.status.conditions, condition, generation, observed.now);
     }

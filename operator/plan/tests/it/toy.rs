@@ -120,7 +120,7 @@ fn settle(world: &mut World) {
             break;
         }
     }
-    let plan = self::plan(&world.observe());
+    let plan = plan(&world.observe());
     let status = &plan.report.status;
     assert!(
         rests(world),
@@ -143,14 +143,20 @@ fn settle(world: &mut World) {
 
 /// Nothing to do, nothing to wait for, and a second look would write nothing.
 fn rests(world: &World) -> bool {
-    let plan = self::plan(&world.observe());
+    let plan = plan(&world.observe());
     let written = world.cluster.status.as_ref() == Some(&plan.report.status);
     let pods = world.pods.values().all(|p| p.gone_in.is_none());
     plan.action.is_none() && plan.waiting.is_none() && written && pods && plan.report.events.is_empty()
 }
 
+/// A few seconds' worth; `PROPTEST_CASES=5000` for a long run.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(96);
+    ProptestConfig { cases, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn ends_as_the_spec_says_whatever_happens(

@@ -136,9 +136,9 @@ impl World {
     // --- the cluster of members ---
 
     fn runs(&self, ordinal: u32) -> bool {
-        self.pods.get(&ordinal).is_some_and(|p| {
-            p.starts_in == 0 && p.gone_in.is_none() && !self.bad_images.contains(&p.image)
-        })
+        self.pods
+            .get(&ordinal)
+            .is_some_and(|p| p.starts_in == 0 && p.gone_in.is_none() && !self.bad_images.contains(&p.image))
     }
 
     fn data(&self, ordinal: u32) -> Option<MemberId> {
@@ -306,17 +306,17 @@ impl World {
         let nodes = self.pods.iter().filter_map(|(o, p)| self.node(*o, p)).collect();
         let readable = self.has_quorum();
         let lost = "context deadline exceeded".to_owned();
-        let list = MemberList { cluster_id: self.cluster_id.unwrap_or(ClusterId(0)), members: self.members.clone() };
+        let list =
+            MemberList { cluster_id: self.cluster_id.unwrap_or(ClusterId(0)), members: self.members.clone() };
         Observed {
             now: self.now,
             settings: settings(),
             cluster: self.cluster.clone(),
             identity: match &self.identity {
                 None => IdentityView::Absent,
-                Some((record, version)) => IdentityView::Present {
-                    record: record.clone(),
-                    resource_version: version.to_string(),
-                },
+                Some((record, version)) => {
+                    IdentityView::Present { record: record.clone(), resource_version: version.to_string() }
+                }
             },
             stateful_set: self.set.clone(),
             pods: self.pods.iter().map(|(o, p)| self.pod_view(*o, p)).collect(),
@@ -324,9 +324,17 @@ impl World {
             secrets: self.secrets.clone(),
             restore_job: self.restore_job.clone(),
             storage_class: self.storage_class.clone(),
-            members: if readable { Reading::Fresh(list) } else { Reading::Unreachable { error: lost.clone() } },
+            members: if readable {
+                Reading::Fresh(list)
+            } else {
+                Reading::Unreachable { error: lost.clone() }
+            },
             nodes,
-            linearizable_read: if readable { Reading::Fresh(()) } else { Reading::Unreachable { error: lost } },
+            linearizable_read: if readable {
+                Reading::Fresh(())
+            } else {
+                Reading::Unreachable { error: lost }
+            },
             backups: self.backups.clone(),
             schedules: Vec::new(),
             failed_action: None,
@@ -344,7 +352,9 @@ impl World {
         let Some(id) = self.data(ordinal) else {
             return Some((Ordinal(ordinal), Reading::Fresh(NodeView::AwaitingTicket)));
         };
-        let Some(member) = self.members.iter().find(|m| m.id == id) else { return gone("connection refused") };
+        let Some(member) = self.members.iter().find(|m| m.id == id) else {
+            return gone("connection refused");
+        };
         let leader = self.leader.filter(|_| self.has_quorum());
         let serving = ServingMember {
             member_id: id,
@@ -377,7 +387,11 @@ impl World {
                 resource_version: self.serial.to_string(),
             },
             owner_uid: self.set.as_ref().map(|s| s.uid.clone()),
-            phase: if self.runs(ordinal) || pod.gone_in.is_some() { PodPhase::Running } else { PodPhase::Pending },
+            phase: if self.runs(ordinal) || pod.gone_in.is_some() {
+                PodPhase::Running
+            } else {
+                PodPhase::Pending
+            },
             ready: self.runs(ordinal) && self.data(ordinal).is_some(),
             terminating: pod.gone_in.is_some(),
             created_at: None,
@@ -505,13 +519,18 @@ impl World {
             }
             Action::DeletePod { pod, .. } => {
                 let (ordinal, _) = self.pods.iter().find(|(_, p)| p.uid == pod.uid).expect("the very pod");
-                let works = self.runs(*ordinal) && self.data(*ordinal).is_some();
+                let data = self.data(*ordinal);
+                let works = self.runs(*ordinal) && self.members.iter().any(|m| Some(m.id) == data);
                 assert!(!works || self.has_quorum(), "nothing that runs is deleted while quorum is absent");
             }
             Action::RemoveMember { member, .. } => {
                 assert!(self.has_quorum(), "members are removed by quorum only");
                 let found = self.members.iter().find(|m| m.id == member.id).expect("a member");
-                assert_eq!(found.ordinal(&self.names()), Some(member.ordinal), "ID and ordinal belong together");
+                assert_eq!(
+                    found.ordinal(&self.names()),
+                    Some(member.ordinal),
+                    "ID and ordinal belong together"
+                );
                 assert_ne!(self.leader, Some(member.id), "a leader is never removed without a transfer");
             }
             Action::QuarantineVolume { ordinal, .. } => {
