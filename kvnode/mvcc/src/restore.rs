@@ -80,6 +80,7 @@ impl Store {
         let kv = &mut state.kv;
         // All revisions up to the compacted one may be gone, but never did the revision go back.
         kv.revision = kv.revision.max(kv.compacted);
+        state.auth.refresh();
         attach_leases(&mut state);
         Ok(Self::with_state(config, state))
     }

@@ -11,7 +11,7 @@ use kvnode_proto::{
 
 use crate::{
     alarm::Alarms,
-    auth::Auth,
+    auth::state::Auth,
     error::ReadError,
     ids::{LeaseId, MemberId, RaftIndex, Revision, Term},
     kv::{KeySpace, range::RangeResult, txn::TxnResult},

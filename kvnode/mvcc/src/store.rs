@@ -16,6 +16,7 @@ use kvnode_proto::{
 };
 
 use crate::{
+    auth::{AuthChange, AuthError, AuthResponse, Authorizer, check::requester},
     error::ApplyError,
     ids::{LeaseId, RaftIndex, Revision, Term},
     kv::{
@@ -71,6 +72,8 @@ pub enum Response {
     LeaseCheckpoint,
     /// The alarms concerned.
     Alarm(Vec<AlarmMember>),
+    /// What users, roles or authentication answer.
+    Auth(AuthResponse),
     /// A replicated fact that nobody waits for an answer to: cluster version, attributes of a member, downgrade.
     Noted,
 }
@@ -84,6 +87,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Changes of leases, for the [`crate::lease::clock::LeaseClock`].
     pub lease_changes: Vec<LeaseChange>,
+    /// What the batch means for tokens.
+    pub auth_changes: Vec<AuthChange>,
 }
 
 /// The state machine. See the module's documentation.
@@ -95,6 +100,7 @@ pub struct Store {
     /// Changes since the last [`Store::publish`].
     changes: Vec<Change>,
     lease_changes: Vec<LeaseChange>,
+    auth_changes: Vec<AuthChange>,
     scrub: Option<Scrub>,
     /// Where small records are encoded.
     chunk: BytesMut,
@@ -117,6 +123,7 @@ impl Store {
             shared,
             changes: Vec::new(),
             lease_changes: Vec::new(),
+            auth_changes: Vec::new(),
             scrub,
             chunk: BytesMut::new(),
         }
@@ -137,6 +144,7 @@ impl Store {
             view,
             changes: std::mem::take(&mut self.changes),
             lease_changes: std::mem::take(&mut self.lease_changes),
+            auth_changes: std::mem::take(&mut self.auth_changes),
         }
     }
 
@@ -208,6 +216,8 @@ impl Store {
             return Ok(response);
         }
         self.check_alarms(request)?;
+        let authorizer = Authorizer { auth: &self.state.auth, leases: &self.state.leases };
+        authorizer.request(requester(request), request)?;
         self.dispatch(request)
     }
 
@@ -231,6 +241,29 @@ impl Store {
             return None;
         }
         Some(Response::Noted)
+    }
+
+    /// Users, roles and tokens.
+    fn apply_auth(&mut self, request: &InternalRaftRequest) -> Option<Result<AuthResponse, AuthError>> {
+        let (auth, changes, index) = (&mut self.state.auth, &mut self.auth_changes, self.state.applied);
+        let r = request;
+        None.or_else(|| r.auth_enable.as_ref().map(|_| auth.enable(changes)))
+            .or_else(|| r.auth_disable.as_ref().map(|_| auth.disable(changes)))
+            .or_else(|| r.auth_status.as_ref().map(|_| Ok(auth.status())))
+            .or_else(|| r.authenticate.as_ref().map(|r| auth.authenticate(r, index, changes)))
+            .or_else(|| r.auth_user_add.as_ref().map(|r| auth.user_add(r)))
+            .or_else(|| r.auth_user_delete.as_ref().map(|r| auth.user_delete(r, changes)))
+            .or_else(|| r.auth_user_change_password.as_ref().map(|r| auth.user_change_password(r, changes)))
+            .or_else(|| r.auth_user_grant_role.as_ref().map(|r| auth.user_grant_role(r)))
+            .or_else(|| r.auth_user_revoke_role.as_ref().map(|r| auth.user_revoke_role(r)))
+            .or_else(|| r.auth_user_get.as_ref().map(|r| auth.user_get(&r.name)))
+            .or_else(|| r.auth_user_list.as_ref().map(|_| Ok(auth.user_list())))
+            .or_else(|| r.auth_role_add.as_ref().map(|r| auth.role_add(r)))
+            .or_else(|| r.auth_role_delete.as_ref().map(|r| auth.role_delete(r)))
+            .or_else(|| r.auth_role_get.as_ref().map(|r| auth.role_get(&r.role)))
+            .or_else(|| r.auth_role_list.as_ref().map(|_| Ok(auth.role_list())))
+            .or_else(|| r.auth_role_grant_permission.as_ref().map(|r| auth.role_grant_permission(r)))
+            .or_else(|| r.auth_role_revoke_permission.as_ref().map(|r| auth.role_revoke_permission(r)))
     }
 
     /// What raised alarms refuse (etcd: `capped.go`, `corrupt.go`).
@@ -276,7 +309,8 @@ impl Store {
         } else if let Some(request) = &request.alarm {
             Ok(Response::Alarm(self.state.alarms.apply(request)))
         } else {
-            Err(ApplyError::UnknownRequest)
+            let outcome = self.apply_auth(request).ok_or(ApplyError::UnknownRequest)?;
+            Ok(Response::Auth(outcome?))
         }
     }
 

@@ -12,10 +12,16 @@ use kvnode_mvcc::{
     validate,
 };
 use kvnode_proto::{
+    authpb::{Permission, UserAddOptions, permission},
     etcdserverpb::{
-        AlarmRequest, AlarmType, CompactionRequest, Compare, DeleteRangeRequest, InternalRaftRequest,
-        LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-        RangeRequest, RequestOp, TxnRequest,
+        AlarmRequest, AlarmType, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest,
+        AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGrantPermissionRequest, AuthRoleListRequest,
+        AuthRoleRevokePermissionRequest, AuthStatusRequest, AuthUserAddRequest,
+        AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest,
+        AuthUserListRequest, AuthUserRevokeRoleRequest, CompactionRequest, Compare, DeleteRangeRequest,
+        InternalAuthenticateRequest, InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest,
+        LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestHeader, RequestOp,
+        TxnRequest,
         alarm_request::AlarmAction,
         compare::{CompareResult, CompareTarget, TargetUnion},
         range_request::{SortOrder, SortTarget},
@@ -33,12 +39,13 @@ use crate::render;
 pub struct World {
     store: Store,
     config: Config,
+    header: RequestHeader,
 }
 
 impl Default for World {
     fn default() -> Self {
         let config = Config::default();
-        Self { store: Store::new(config), config }
+        Self { store: Store::new(config), config, header: RequestHeader::default() }
     }
 }
 
@@ -105,6 +112,12 @@ impl World {
             "grant" | "revoke" | "checkpoint" | "lease" => self.lease(&words),
             "alarm" | "config" => self.alarm(&words),
             "member" | "members" | "ready" | "version" | "downgrade" => self.member(&words),
+            "auth" | "user" | "role" => self.auth(&words),
+            "as" => {
+                self.header.username = words.get(1).to_owned();
+                self.header.auth_revision = words.number(2).cast_unsigned();
+                return String::new();
+            }
             "hash" | "rows" | "restore" | "size" | "leaves" => self.files(&words),
             other => panic!("unknown command {other:?}"),
         };
@@ -117,8 +130,11 @@ impl World {
 
     fn apply(&mut self, request: &InternalRaftRequest) -> String {
         let (index, term) = self.next();
-        let result = self.store.apply(index, term, request);
-        render::applied(result, self.store.revision())
+        let request = InternalRaftRequest { header: Some(self.header.clone()), ..request.clone() };
+        let result = self.store.apply(index, term, &request);
+        let changes = self.store.publish().auth_changes;
+        let changes: String = changes.iter().map(|change| format!("; {change:?}")).collect();
+        format!("{}{changes}", render::applied(result, self.store.revision()))
     }
 
     /// Checks as the API does, then applies.
@@ -221,6 +237,66 @@ impl World {
             }),
             ..request()
         })
+    }
+
+    fn auth(&mut self, words: &Words<'_>) -> String {
+        let (first, second) = (words.bytes(2), words.bytes(3));
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (name, role) = (text(&first), text(&second));
+        let hashed_password = words.text("pw").to_owned();
+        let mut r = request();
+        match (words.get(0), words.get(1)) {
+            ("auth", "enable") => r.auth_enable = Some(AuthEnableRequest {}),
+            ("auth", "disable") => r.auth_disable = Some(AuthDisableRequest {}),
+            ("auth", "status") => r.auth_status = Some(AuthStatusRequest {}),
+            ("auth", _) => {
+                let simple_token = "letters".to_owned();
+                r.authenticate =
+                    Some(InternalAuthenticateRequest { name, simple_token, ..Default::default() });
+            }
+            ("user", "add") => {
+                let options = words.has("nopassword").then_some(UserAddOptions { no_password: true });
+                r.auth_user_add = Some(AuthUserAddRequest {
+                    name,
+                    hashed_password,
+                    options,
+                    ..AuthUserAddRequest::default()
+                });
+            }
+            ("user", "delete") => r.auth_user_delete = Some(AuthUserDeleteRequest { name }),
+            ("user", "passwd") => {
+                let change = AuthUserChangePasswordRequest { name, hashed_password, ..Default::default() };
+                r.auth_user_change_password = Some(change);
+            }
+            ("user", "grant") => r.auth_user_grant_role = Some(AuthUserGrantRoleRequest { user: name, role }),
+            ("user", "revoke") => r.auth_user_revoke_role = Some(AuthUserRevokeRoleRequest { name, role }),
+            ("user", "get") => r.auth_user_get = Some(AuthUserGetRequest { name }),
+            ("user", _) => r.auth_user_list = Some(AuthUserListRequest {}),
+            ("role", "add") => r.auth_role_add = Some(AuthRoleAddRequest { name }),
+            ("role", "delete") => r.auth_role_delete = Some(AuthRoleDeleteRequest { role: name }),
+            ("role", "get") => r.auth_role_get = Some(AuthRoleGetRequest { role: name }),
+            ("role", "grant") => {
+                let kind = match words.get(3) {
+                    "read" => Some(permission::Type::Read),
+                    "write" => Some(permission::Type::Write),
+                    "readwrite" => Some(permission::Type::Readwrite),
+                    _ => None,
+                };
+                let perm = kind.map(|kind| Permission {
+                    perm_type: kind as i32,
+                    key: words.bytes(4),
+                    range_end: bytes(words.text("end")),
+                });
+                r.auth_role_grant_permission = Some(AuthRoleGrantPermissionRequest { name, perm });
+            }
+            ("role", "revoke") => {
+                let range_end = bytes(words.text("end"));
+                let revoke = AuthRoleRevokePermissionRequest { role: name, key: second, range_end };
+                r.auth_role_revoke_permission = Some(revoke);
+            }
+            _ => r.auth_role_list = Some(AuthRoleListRequest {}),
+        }
+        self.apply(&r)
     }
 
     fn member(&mut self, words: &Words<'_>) -> String {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use kvnode_mvcc::{
     ApplyError, ConfChangeOutcome, OpResult, RangeResult, Record, Response, Revision, TxnResult,
+    auth::AuthResponse,
 };
 
 pub fn text(bytes: &[u8]) -> String {
@@ -78,6 +79,8 @@ pub fn applied(result: Result<Response, ApplyError>, revision: Revision) -> Stri
                 .collect();
             format!("alarms: {}", alarms.join(", "))
         }
+        Ok(Response::Auth(AuthResponse::Done)) => "ok".to_owned(),
+        Ok(Response::Auth(response)) => format!("{response:?}"),
         Ok(_) => format!("@{revision} ok"),
     }
 }

@@ -259,7 +259,7 @@ impl Machine {
                 client.promise(answer.revision);
             }
             AnswerKind::Events => {
-                clients.get_mut(&answer.watch_id).expect("only watchers get events").take(answer)
+                clients.get_mut(&answer.watch_id).expect("only watchers get events").take(&answer);
             }
         }
     }
@@ -295,7 +295,7 @@ impl Client {
         self.promised = self.promised.max(revision.0);
     }
 
-    fn take(&mut self, answer: WatchAnswer) {
+    fn take(&mut self, answer: &WatchAnswer) {
         let first = answer.events[0].to_event().kv.unwrap().mod_revision;
         let newest = self.received.last().map_or(0, |event| event.kv.as_ref().unwrap().mod_revision);
         assert!(first > newest || self.in_fragments, "a revision was divided or repeated");
