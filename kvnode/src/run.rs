@@ -4,7 +4,11 @@
 //! are served first, so that a member waiting to be let into its cluster can say so. Clients are served last, and at the
 //! end leadership is handed over before they are sent away.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -141,6 +145,14 @@ impl Member {
             signal = self.signals.next() => return Ok(Ended::Signal(signal)),
         };
         self.health.serves(node.clone());
+        tokio::select! {
+            () = settled(&node, &self.config) => {}
+            signal = self.signals.next() => {
+                node.stop().await;
+                return Ok(Ended::Signal(signal));
+            }
+            reason = node.stopped() => return Ok(Ended::Stopped(reason)),
+        }
         let workers = self.serve(&node)?;
         info!("ready to serve client requests");
         let ended = tokio::select! {
@@ -249,6 +261,25 @@ impl Member {
         info!("closed etcd server");
     }
 }
+
+/// Waits until the cluster knows this member, so that its first client finds it complete, and for a leader. A member
+/// that was here before serves without one after two election timeouts: what needs no leader it can still do, and
+/// telling that there is none is better than not answering.
+async fn settled(node: &Node, config: &Config) {
+    let patience = Instant::now() + 2 * config.election_timeout;
+    loop {
+        let view = node.reader().view();
+        let published = view.member(node.member_id()).is_some_and(|member| member.is_started());
+        let led = node.status().leader.0 != 0 && view.cluster_version().is_some();
+        if published && (led || Instant::now() > patience) {
+            return;
+        }
+        tokio::time::sleep(SETTLED_LOOK).await;
+    }
+}
+
+/// How often a starting member looks whether it may serve. Nothing to notice for a user, nothing to feel for a core.
+const SETTLED_LOOK: Duration = Duration::from_millis(5);
 
 /// The acceptor of client ports, if one of them speaks TLS.
 fn client_tls(config: &Config) -> Result<Option<Acceptor>, TlsError> {

@@ -111,11 +111,15 @@ fn human_bytes(bytes: u64) -> String {
 fn table(titles: &[&str; 5], cells: &[String; 5]) -> String {
     let widths: Vec<usize> =
         titles.iter().zip(cells).map(|(title, cell)| title.len().max(cell.len())).collect();
-    let rule: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
+    let rule = |left: &str, middle: &str, right: &str| {
+        let lines: Vec<String> = widths.iter().map(|width| "─".repeat(width + 2)).collect();
+        format!("{left}{}{right}\n", lines.join(middle))
+    };
     let head: String =
-        titles.iter().zip(&widths).map(|(title, width)| format!("| {title:^width$} ")).collect();
-    let row: String = cells.iter().zip(&widths).map(|(cell, width)| format!("| {cell:>width$} ")).collect();
-    format!("{rule}+\n{head}|\n{rule}+\n{row}|\n{rule}+\n")
+        titles.iter().zip(&widths).map(|(title, width)| format!("│ {title:^width$} ")).collect();
+    let row: String = cells.iter().zip(&widths).map(|(cell, width)| format!("│ {cell:>width$} ")).collect();
+    [rule("┌", "┬", "┐"), format!("{head}│\n"), rule("├", "┼", "┤"), format!("{row}│\n"), rule("└", "┴", "┘")]
+        .concat()
 }
 
 fn make(vfs: &Arc<dyn Vfs>, command: &snapshot::Restore) -> Result<String, CliError> {
@@ -192,8 +196,8 @@ mod tests {
         };
         assert_eq!(render(&status, Output::Simple), "b7b980d1, 20004, 20000, 2.2 MB, 3.7.0\n");
         let table = render(&status, Output::Table);
-        assert_eq!(table.lines().nth(1), Some("|   HASH   | REVISION | TOTAL KEYS | TOTAL SIZE | VERSION |"));
-        assert_eq!(table.lines().nth(3), Some("| b7b980d1 |    20004 |      20000 |     2.2 MB |   3.7.0 |"));
+        assert_eq!(table.lines().nth(1), Some("│   HASH   │ REVISION │ TOTAL KEYS │ TOTAL SIZE │ VERSION │"));
+        assert_eq!(table.lines().nth(3), Some("│ b7b980d1 │    20004 │      20000 │     2.2 MB │   3.7.0 │"));
         let json: serde_json::Value = serde_json::from_str(&render(&status, Output::Json)).unwrap();
         assert_eq!((&json["totalKey"], &json["totalSize"]), (&20000.into(), &2_200_000.into()));
     }

@@ -5,6 +5,7 @@
 //! stand in [`families`], what `/proc` knows in [`process`]. Names, labels and buckets are etcd's
 //! (`server/**/metrics.go`).
 
+mod applied;
 pub mod families;
 mod process;
 

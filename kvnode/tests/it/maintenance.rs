@@ -23,7 +23,7 @@ fn status_and_member_list_read_as_a_healthy_etcd() {
     assert_eq!(status["leader"], status["header"]["member_id"]);
     assert!(status.get("errors").is_none(), "{status}");
     assert_eq!(status["dbSizeQuota"], 2_147_483_648u64);
-    assert!(etcdctl.ok("endpoint status -w table").contains("| 3.7.3 |"));
+    assert!(etcdctl.ok("endpoint status -w table").contains(" 3.7.3 "));
     assert!(etcdctl.ok("endpoint health --write-out=json").contains("\"health\":true"));
 }
 
@@ -180,10 +180,6 @@ fn etcdutl_reads_our_snapshot_and_so_do_we() {
     let ours = std::path::Path::new(env!("CARGO_BIN_EXE_kvnode"));
     for output in ["simple", "json", "table"] {
         let (theirs, ours) = (run(&etcdutl, output), run(ours, output));
-        // Titles and padding of tables differ between versions of the tool; what they say does not.
-        let words = |text: &str| {
-            text.replace(['|', '+', '-'], " ").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(words(&ours), words(&theirs), "{output}");
+        assert_eq!(ours, theirs, "{output}");
     }
 }

@@ -203,16 +203,18 @@ fn large_answers_are_fragmented_for_those_who_asked() {
         for n in 0..40 {
             session.put(&format!("k{n}"), &"v".repeat(50_000)).await;
         }
-        let request =
-            WatchCreateRequest { range_end: "l".into(), start_revision: 1, fragment: true, ..on("k") };
+        let request = WatchCreateRequest { range_end: "l".into(), fragment: true, prev_kv: true, ..on("k") };
         session.create(request).await;
-        let (mut events, mut fragments) = (0, 0);
-        while events < 40 {
-            let answer = session.next().await;
-            events += answer.events.len();
-            fragments += usize::from(answer.fragment);
+        let all =
+            DeleteRangeRequest { key: "k".into(), range_end: "l".into(), ..DeleteRangeRequest::default() };
+        session.kv.delete_range(all).await.unwrap();
+        let mut parts = vec![session.next().await];
+        while parts.last().is_some_and(|part| part.fragment) {
+            parts.push(session.next().await);
         }
-        assert!(fragments > 0 && events == 40, "{fragments} fragments, {events} events");
+        let events: usize = parts.iter().map(|part| part.events.len()).sum();
+        assert!(parts.len() >= 3 && events == 40, "{} parts, {events} events", parts.len());
+        assert!(parts.iter().all(|part| part.header.unwrap().revision == 42));
     });
 }
 
