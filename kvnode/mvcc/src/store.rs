@@ -129,6 +129,13 @@ impl Store {
         }
     }
 
+    /// Goes on from another store's state, as when a snapshot of the leader was received. Readers keep their handles and see
+    /// it after the next [`Store::publish`].
+    pub fn replace(&mut self, other: Store) {
+        let shared = self.shared.clone();
+        *self = Self { shared, ..other };
+    }
+
     /// A handle for readers on other threads.
     #[must_use]
     pub fn reader(&self) -> Reader {

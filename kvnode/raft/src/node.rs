@@ -161,6 +161,9 @@ impl RaftNode {
     /// Lets `ticks` of the first election timeout count as passed, as etcd's `--initial-election-tick-advance` does.
     /// At least one tick is left, so that a leader can still be heard first.
     pub fn advance_election(&mut self, ticks: usize) {
+        if self.raw.raft.leader_id != 0 {
+            return;
+        }
         let left = self.raw.raft.election_timeout().saturating_sub(1);
         for _ in 0..ticks.min(left) {
             self.tick();
@@ -513,9 +516,12 @@ impl RaftNode {
 
     /// Replaces the timeout that the raft crate drew from its own dice by one drawn from the seed. It is a function of
     /// term and elections so far: members with different seeds differ, and a lost election draws anew.
+    ///
+    /// Between one and one and a half election timeouts: the lease forbids less, and a longer spread (the raft crate's is
+    /// up to two) only makes a cluster wait, since members' ticks do not coincide anyway.
     fn set_jitter(&mut self) {
         let raft = &mut self.raw.raft;
-        let range = raft.election_timeout() as u64;
+        let range = (raft.election_timeout() as u64 / 2).max(1);
         let draw = mix(self.jitter_seed ^ mix(raft.term ^ mix(self.elections ^ raft.id))) % range;
         raft.set_randomized_election_timeout(raft.election_timeout() + usize::try_from(draw).unwrap_or(0));
     }

@@ -195,6 +195,9 @@ impl ApplyLoop {
             InternalRaftRequest::decode(entry.data.clone()).map_err(|e| failure(entry, &e.to_string()))?;
         let id = request_id(&request);
         let outcome = self.store.apply(index, term, &request);
+        if let Ok(response) = &outcome {
+            self.shared.metrics.mvcc.applied(&request, response);
+        }
         if request.cluster_version_set.is_some() {
             self.follow_storage_version();
         }
@@ -258,11 +261,16 @@ impl ApplyLoop {
     ) -> Result<raftpb::ConfState, ApplyFailure> {
         let (answer, wait) = mpsc::sync_channel(1);
         self.shared.inbox.conf_change(ConfChangeCall { change: change.clone(), answer });
-        // The raft thread answers unless it has stopped.
-        match wait.recv() {
-            Ok(Ok(conf_state)) => Ok(conf_state),
-            Ok(Err(e)) => Err(ApplyFailure::ConfChange { index: entry.index, what: e.to_string() }),
-            Err(_) => Err(ApplyFailure::Stopping),
+        loop {
+            match wait.recv_timeout(self.shared.settings.tick) {
+                Ok(Ok(conf_state)) => return Ok(conf_state),
+                Ok(Err(e)) => {
+                    return Err(ApplyFailure::ConfChange { index: entry.index, what: e.to_string() });
+                }
+                // The raft thread answers unless it has stopped.
+                Err(mpsc::RecvTimeoutError::Timeout) if !self.shared.stopper.is_stopping() => {}
+                Err(_) => return Err(ApplyFailure::Stopping),
+            }
         }
     }
 
@@ -334,7 +342,9 @@ impl ApplyLoop {
 
     fn install(&mut self, meta: &raftpb::SnapshotMetadata) -> Result<(), ApplyFailure> {
         info!("snapshot-index" = meta.index, "snapshot-term" = meta.term, "applying snapshot");
-        self.store = self.checkpoints.install(meta).map_err(|e| ApplyFailure::Install(e.to_string()))?;
+        let received = self.checkpoints.install(meta).map_err(|e| ApplyFailure::Install(e.to_string()))?;
+        self.store.replace(received);
+        self.scrub = ScrubProgress::More;
         let batch = self.store.publish();
         self.transport.members_changed(&batch.view.members(), &batch.view.removed_members());
         self.shared.note_membership(&batch.view);

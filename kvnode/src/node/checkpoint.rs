@@ -98,13 +98,16 @@ impl Checkpoints {
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return false;
         }
-        if self.entries_since_checkpoint <= snapshot_count && self.logged_bytes < GROWTH_MIN_BYTES {
+        let many = self.entries_since_checkpoint > snapshot_count;
+        if !many && self.logged_bytes < GROWTH_MIN_BYTES {
             return false;
         }
         let share = store.view().size_bytes() / GROWTH_DIVISOR;
-        // Many small entries cost more to replay than their bytes say, so a small store is due by their number alone.
-        let floor = if self.entries_since_checkpoint > snapshot_count { 0 } else { GROWTH_MIN_BYTES };
-        self.logged_bytes >= share.clamp(floor, GROWTH_MAX_BYTES)
+        // A small store is written in milliseconds, so the number of entries alone makes it due.
+        if many && share <= GROWTH_MIN_BYTES {
+            return true;
+        }
+        self.logged_bytes >= share.clamp(GROWTH_MIN_BYTES, GROWTH_MAX_BYTES)
     }
 
     /// Writes `view` in a thread of its own, then has the log note it. `done` is answered when it is over, or dropped if

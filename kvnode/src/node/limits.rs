@@ -45,6 +45,10 @@ pub const COMMITTED_BYTES: u64 = 8 << 20;
 /// 1.5 MiB would be 7 GB. A member that needs more gets a snapshot.
 pub const LOG_BYTES: usize = 512 << 20;
 
+/// Other members' read confirmations that a new leader keeps until it has committed something: one member has one round
+/// under way, and asks again twice a second.
+pub const EARLY_READS: usize = 1024;
+
 /// How long a read waits for its confirmation before it asks again (etcd's `readIndexRetryTime`): the request, or the
 /// answer, may have been lost.
 pub const READ_RETRY: Duration = Duration::from_millis(500);

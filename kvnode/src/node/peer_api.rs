@@ -67,6 +67,19 @@ impl PeerApi {
 
     /// Hands a message to raft.
     pub(crate) fn receive(&self, message: raftpb::Message) -> Result<(), Refused> {
+        // Without its file it could never be installed.
+        if message.r#type == raftpb::MessageType::MsgSnap as i32 {
+            return Err(Refused::NotForUs);
+        }
+        self.deliver(message)
+    }
+
+    /// Hands the message of a snapshot to raft, whose state is on disk.
+    pub(crate) fn receive_snapshot(&self, message: raftpb::Message) -> Result<(), Refused> {
+        self.deliver(message)
+    }
+
+    fn deliver(&self, message: raftpb::Message) -> Result<(), Refused> {
         if message.to != self.member().0 {
             return Err(Refused::NotForUs);
         }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use kvnode_mvcc::MemberId;
+use kvnode_proto::raftpb;
 use kvnode_raft::{ProposeError, RaftNode, Ready, Role};
 use tracing::{debug, info, warn};
 
@@ -30,6 +31,8 @@ pub(crate) struct RaftLoop {
     /// Requests that wait for a leader.
     held: VecDeque<Proposal>,
     reads: ReadRounds,
+    /// Other members' reads that came before this leader could answer any.
+    early_reads: Vec<raftpb::Message>,
     next_tick: Instant,
     retry_held: bool,
 }
@@ -44,6 +47,7 @@ impl RaftLoop {
             letters: Letters::default(),
             held: VecDeque::new(),
             reads: ReadRounds::default(),
+            early_reads: Vec::new(),
             next_tick,
             retry_held: false,
         }
@@ -106,8 +110,25 @@ impl RaftLoop {
                 // The leader sends them again; until then the apply thread catches up.
                 continue;
             }
-            if let Err(e) = self.raft.step(message) {
-                debug!(error = %e, "ignored a raft message");
+            self.step(message);
+        }
+    }
+
+    fn step(&mut self, message: raftpb::Message) {
+        // A leader that is too new to answer reads keeps them for the moment it can; raft would drop them.
+        let read = message.r#type == raftpb::MessageType::MsgReadIndex as i32;
+        let too_new = self.raft.role().0 == Role::Leader && !self.raft.leads_with_commit();
+        if read && too_new && self.early_reads.len() < limits::EARLY_READS {
+            self.early_reads.push(message);
+        } else if let Err(e) = self.raft.step(message) {
+            debug!(error = %e, "ignored a raft message");
+        }
+    }
+
+    fn take_early_reads(&mut self) {
+        if !self.early_reads.is_empty() && self.raft.leads_with_commit() {
+            for message in std::mem::take(&mut self.early_reads) {
+                self.step(message);
             }
         }
     }
@@ -212,6 +233,7 @@ impl RaftLoop {
         while self.raft.has_ready() {
             let ready = self.raft.ready();
             self.dispatch_one(ready);
+            self.take_early_reads();
             // A confirmed round makes room for the next one.
             self.drive_reads(Instant::now());
         }
@@ -283,6 +305,10 @@ impl RaftLoop {
                 self.shared.metrics.server.read_indexes_failed.inc();
                 self.reads.fail(&NodeError::LeaderChanged);
             }
+        }
+        if role != Role::Leader {
+            // Whoever asked will ask the new leader.
+            self.early_reads.clear();
         }
         if role != Role::Leader && before.role == Role::Leader {
             self.shared.leases.demote();

@@ -11,7 +11,7 @@ use kvnode_mvcc::{LeaseId, MemberId};
 use kvnode_proto::{
     etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, ResponseHeader},
     leasepb::{LeaseInternalRequest, LeaseInternalResponse},
-    raftpb::{Message, MessageType},
+    raftpb::MessageType,
 };
 use prost::Message as _;
 use tracing::warn;
@@ -150,18 +150,18 @@ async fn pipeline(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
     if let Some(remote) = peers.get(MemberId(message.from)) {
         remote.received(size);
     }
-    process(peers, message)?;
+    peers.context().api.receive(message).map_err(refusal)?;
     no_content()
 }
 
-fn process(peers: &Arc<Peers>, message: Message) -> Result<(), Refusal> {
-    peers.context().api.receive(message).map_err(|refused| match refused {
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
         Refused::Removed => Refusal::new(StatusCode::FORBIDDEN, "cannot process message from removed member"),
         // Raft sends again.
         Refused::Full | Refused::NotForUs => {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "error processing raft message")
         }
-    })
+    }
 }
 
 async fn receive_snapshot(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
@@ -181,7 +181,7 @@ async fn receive_snapshot(peers: &Arc<Peers>, request: Request<Incoming>) -> Ans
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()));
         }
     };
-    process(peers, message)?;
+    peers.context().api.receive_snapshot(message).map_err(refusal)?;
     network.snapshot_receive_success.with_label_values(&[from.as_str()]).inc();
     network
         .snapshot_receive_seconds

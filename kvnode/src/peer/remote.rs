@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use kvnode_mvcc::MemberId;
 use kvnode_proto::raftpb::{Message, MessageType};
+use kvnode_raft::SnapshotOutcome;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -85,8 +86,14 @@ impl Remote {
 
     /// Queues a message on the best way there is, or drops it and tells raft.
     pub(crate) fn send(&self, message: Message) {
-        let kind = MessageType::try_from(message.r#type);
-        let append = matches!(kind, Ok(MessageType::MsgApp));
+        // A snapshot is posted with its state; no stream can carry that.
+        if message.r#type == MessageType::MsgSnap as i32 {
+            if self.pipeline.try_send(message).is_err() {
+                self.api.snapshot_sent(self.id, SnapshotOutcome::Failed);
+            }
+            return;
+        }
+        let append = message.r#type == MessageType::MsgApp as i32;
         let slots = [append.then_some(&self.append), Some(&self.message)];
         let mut message = message;
         for slot in slots.into_iter().flatten() {

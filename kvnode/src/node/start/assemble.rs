@@ -187,7 +187,7 @@ fn spawn_tasks(config: &Config, runtime: &runtime::Handle, node: &Node, peers: &
     let (node, stop) = (node.clone(), node.shared.stopper.token());
     runtime.spawn(async move {
         stop.cancelled().await;
-        node.threads.end(&node.shared);
+        tokio::task::spawn_blocking(move || node.threads.end(&node.shared));
     });
 }
 
