@@ -144,6 +144,7 @@ impl Default for Storage {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.autoCompactionMode) == has(self.autoCompactionRetention)").message("set autoCompactionMode and autoCompactionRetention together"),
+    validation = Rule::new("!has(self.autoCompactionMode) || self.autoCompactionMode != 'Revision' || (has(self.autoCompactionRetention) && self.autoCompactionRetention.matches('^[0-9]+$'))").message("with autoCompactionMode Revision, autoCompactionRetention is a count of revisions, for example '10000'"),
     validation = Rule::new("!has(self.electionTimeoutMilliseconds) || self.electionTimeoutMilliseconds >= 5 * (has(self.heartbeatIntervalMilliseconds) ? self.heartbeatIntervalMilliseconds : 100)").message("electionTimeoutMilliseconds must be at least five times heartbeatIntervalMilliseconds (default 100)"),
     validation = Rule::new("!has(self.heartbeatIntervalMilliseconds) || self.heartbeatIntervalMilliseconds * 5 <= (has(self.electionTimeoutMilliseconds) ? self.electionTimeoutMilliseconds : 1000)").message("heartbeatIntervalMilliseconds must be at most a fifth of electionTimeoutMilliseconds (default 1000)")
 )]
