@@ -5,6 +5,7 @@
 //! [`node`] for what it does, at [`client`] for who may ask, and at [`run`] for the order of things.
 
 pub mod client;
+mod compactor;
 pub mod flags;
 pub mod limits;
 pub mod log;

@@ -24,6 +24,7 @@ use crate::{
         listen::{Accepted, ListenError, Listener},
         serve::{self, Http2, Port, Workers},
     },
+    compactor,
     flags::{
         Config,
         url::{Security, Url},
@@ -116,8 +117,7 @@ impl Member {
         metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
         let boot = Arc::new(Boot::default());
         let health = Arc::new(Health::new(Arc::clone(&boot)));
-        let endpoints =
-            Arc::new(Endpoints::new(Arc::clone(&health), Arc::clone(&metrics), config.request_timeout()));
+        let endpoints = Arc::new(Endpoints::new(Arc::clone(&health), Arc::clone(&metrics), &config));
         Ok(Self {
             config: Arc::new(config),
             metrics,
@@ -214,6 +214,7 @@ impl Member {
             self.stop.clone(),
         );
         tokio::spawn(Arc::clone(&services).watch_leader());
+        tokio::spawn(compactor::run(node.clone(), self.config.auto_compaction));
         let shared = self.http.is_empty().then(|| Arc::clone(&self.endpoints));
         for listener in std::mem::take(&mut self.grpc) {
             match listener.security {

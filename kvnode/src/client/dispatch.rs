@@ -8,23 +8,26 @@ use rustls_pki_types::CertificateDer;
 use tonic::body::Body;
 
 use super::{grpc::Services, http::Endpoints};
+use crate::flags::url::Security;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Remote {
     /// Address and port, for logs.
     pub address: String,
+    pub security: Security,
     /// Common name of the client certificate, where one was shown and verified.
     pub common_name: Option<String>,
 }
 
 impl Remote {
     pub fn plain(address: String) -> Self {
-        Self { address, common_name: None }
+        Self { address, security: Security::Plain, common_name: None }
     }
 
     pub fn tls(address: String, certificate: Option<&CertificateDer<'_>>) -> Self {
-        Self { address, common_name: certificate.and_then(crate::tls::common_name) }
+        let common_name = certificate.and_then(crate::tls::common_name);
+        Self { address, security: Security::Tls, common_name }
     }
 }
 
@@ -67,8 +70,8 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
                 Box::pin(async move { Ok(services.call(request, remote).await) })
             }
             (_, Some(endpoints)) => {
-                let endpoints = Arc::clone(endpoints);
-                Box::pin(async move { Ok(endpoints.call(&request.into_parts().0).await) })
+                let (endpoints, security) = (Arc::clone(endpoints), self.remote.security);
+                Box::pin(async move { Ok(endpoints.call(&request.into_parts().0, security).await) })
             }
             _ => Box::pin(async { Ok(super::http::not_found()) }),
         }

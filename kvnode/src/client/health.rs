@@ -64,9 +64,7 @@ impl Health {
     }
 
     pub fn is_learner(&self) -> bool {
-        self.node().is_some_and(|node| {
-            node.reader().view().member(node.member_id()).is_some_and(|member| member.is_learner)
-        })
+        self.node().is_some_and(Node::is_learner)
     }
 
     /// A round of consensus, as a linearizable read makes one.

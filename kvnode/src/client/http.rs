@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::{health::Health, observe};
 use crate::{
-    flags::usage::ETCD_VERSION,
+    flags::{Config, url::Security, usage::ETCD_VERSION},
     metrics::{self, Metrics},
 };
 
@@ -20,6 +20,8 @@ pub struct Endpoints {
     metrics: Arc<Metrics>,
     /// What one check may take.
     timeout: Duration,
+    /// `--host-whitelist`.
+    hosts: Vec<String>,
 }
 
 /// One check of `/livez` or `/readyz`.
@@ -47,12 +49,29 @@ impl Check {
 }
 
 impl Endpoints {
-    pub fn new(health: Arc<Health>, metrics: Arc<Metrics>, timeout: Duration) -> Self {
-        Self { health, metrics, timeout }
+    pub fn new(health: Arc<Health>, metrics: Arc<Metrics>, config: &Config) -> Self {
+        Self { health, metrics, timeout: config.request_timeout(), hosts: config.host_whitelist.clone() }
     }
 
-    /// Answers one request.
-    pub async fn call(&self, request: &Parts) -> Response<Body> {
+    /// Whether a request over plain HTTP names a host that `--host-whitelist` lists: a web page must not reach a member
+    /// on the loopback of its reader's machine under a name of its own (CVE-2018-5702).
+    fn allows_host(&self, request: &Parts) -> bool {
+        if self.hosts.is_empty() || self.hosts.iter().any(|host| host == "*") {
+            return true;
+        }
+        let header = request.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+        let authority =
+            header.or(request.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        self.hosts.iter().any(|allowed| allowed == host)
+    }
+
+    /// Answers one request that came in this way.
+    pub async fn call(&self, request: &Parts, security: Security) -> Response<Body> {
+        if security == Security::Plain && !self.allows_host(request) {
+            return misdirected();
+        }
         let path = request.uri.path();
         let query = Query::read(request.uri.query().unwrap_or_default());
         let known = matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics")
@@ -232,6 +251,13 @@ fn method_not_allowed() -> Response<Body> {
     let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("GET"));
     response
+}
+
+fn misdirected() -> Response<Body> {
+    failure(
+        StatusCode::MISDIRECTED_REQUEST,
+        "the Host header names a host that is not in --host-whitelist; use one of those, or https",
+    )
 }
 
 /// The answer to a path that nobody knows.

@@ -115,9 +115,6 @@ fn timing(config: &Config) -> Result<(), ConfigError> {
             ELECTION_TIMEOUT_MAX.as_millis()
         ));
     }
-    if config.compact_hash_check_time.is_zero() {
-        return refuse("--compact-hash-check-time must be >0 (set to 0s)");
-    }
     Ok(())
 }
 

@@ -48,12 +48,9 @@ pub struct Config {
     /// Largest proposal in bytes.
     pub max_request_bytes: usize,
     pub max_concurrent_streams: u32,
-    pub grpc_keepalive_min_time: Duration,
     /// Zero is never.
     pub grpc_keepalive_interval: Duration,
     pub grpc_keepalive_timeout: Duration,
-    pub raft_read_timeout: Duration,
-    pub raft_write_timeout: Duration,
 
     // Cluster.
     pub initial_advertise_peer_urls: Vec<Url>,
@@ -65,7 +62,6 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
-    pub force_new_cluster: bool,
     /// Where this member's admission ticket appears; `None` is plain etcd behaviour.
     pub ticket_file: Option<PathBuf>,
     /// The holder a ticket must name: the pod's UID.
@@ -73,8 +69,6 @@ pub struct Config {
 
     // Compaction.
     pub auto_compaction: AutoCompaction,
-    pub compaction_batch_limit: usize,
-    pub compaction_sleep_interval: Duration,
 
     // Security.
     pub client_tls: TlsFiles,
@@ -85,13 +79,7 @@ pub struct Config {
     pub tls_max_version: TlsVersion,
     /// Years.
     pub self_signed_cert_validity: u32,
-    pub cors: Vec<String>,
     pub host_whitelist: Vec<String>,
-
-    // Auth.
-    pub auth_token: String,
-    pub auth_token_ttl: Duration,
-    pub bcrypt_cost: u32,
 
     // Observation.
     pub log: LogConfig,
@@ -99,10 +87,7 @@ pub struct Config {
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
     pub watch_progress_notify_interval: Duration,
-    pub corrupt_check_time: Duration,
-    pub compact_hash_check_time: Duration,
     pub features: Features,
-    pub enable_grpc_gateway: bool,
 
     /// Names of the flags that were given, on the command line or by environment.
     pub explicit: BTreeSet<&'static str>,
@@ -159,7 +144,6 @@ pub struct TlsFiles {
     pub allowed_hostnames: Vec<String>,
     /// Serve with a self-signed certificate made at start.
     pub auto: bool,
-    pub skip_client_san_verification: bool,
 }
 
 /// A TLS protocol version bound.
@@ -207,29 +191,11 @@ pub enum MetricsLevel {
 }
 
 /// `--feature-gates` that change what kvnode does; the others are accepted and have no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// `InitialCorruptCheck`: compare hashes with peers before serving.
-    pub initial_corrupt_check: bool,
     /// `LeaseCheckpoint`: replicate remaining lease times.
     pub lease_checkpoint: bool,
-    /// `FastLeaseKeepAlive`.
-    pub fast_lease_keep_alive: bool,
-    /// `CompactHashCheck`.
-    pub compact_hash_check: bool,
     pub(super) lease_checkpoint_persist: bool,
-}
-
-impl Default for Features {
-    fn default() -> Self {
-        Self {
-            initial_corrupt_check: false,
-            lease_checkpoint: false,
-            fast_lease_keep_alive: true,
-            compact_hash_check: false,
-            lease_checkpoint_persist: false,
-        }
-    }
 }
 
 /// What `--quota-backend-bytes=0` stands for, in bytes.
@@ -282,11 +248,8 @@ impl Config {
             max_txn_ops: 0,
             max_request_bytes: 0,
             max_concurrent_streams: 0,
-            grpc_keepalive_min_time: Duration::ZERO,
             grpc_keepalive_interval: Duration::ZERO,
             grpc_keepalive_timeout: Duration::ZERO,
-            raft_read_timeout: Duration::ZERO,
-            raft_write_timeout: Duration::ZERO,
             initial_advertise_peer_urls: Vec::new(),
             advertise_client_urls: Vec::new(),
             initial_cluster: BTreeMap::new(),
@@ -295,32 +258,22 @@ impl Config {
             strict_reconfig_check: false,
             pre_vote: false,
             max_learners: 0,
-            force_new_cluster: false,
             ticket_file: None,
             ticket_holder: String::new(),
             auto_compaction: AutoCompaction::Off,
-            compaction_batch_limit: 0,
-            compaction_sleep_interval: Duration::ZERO,
             client_tls: TlsFiles::default(),
             peer_tls: TlsFiles::default(),
             cipher_suites: Vec::new(),
             tls_min_version: TlsVersion::Tls12,
             tls_max_version: TlsVersion::Newest,
             self_signed_cert_validity: 0,
-            cors: Vec::new(),
             host_whitelist: Vec::new(),
-            auth_token: String::new(),
-            auth_token_ttl: Duration::ZERO,
-            bcrypt_cost: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Json, outputs: Vec::new() },
             metrics: MetricsLevel::Basic,
             warning_apply_duration: Duration::ZERO,
             warning_unary_request_duration: Duration::ZERO,
             watch_progress_notify_interval: Duration::ZERO,
-            corrupt_check_time: Duration::ZERO,
-            compact_hash_check_time: Duration::ZERO,
             features: Features::default(),
-            enable_grpc_gateway: false,
             explicit: BTreeSet::new(),
             initial_cluster_text: String::new(),
             auto_compaction_mode: String::new(),

@@ -81,7 +81,7 @@ where
         Asked::Version => return Ok(Command::Version),
         Asked::Serve => {}
     }
-    environment_variables(&mut config, environment.into_iter().collect())?;
+    environment_variables(&mut config, &environment.into_iter().collect())?;
     check::complete(&mut config)?;
     Ok(Command::Serve(Box::new(config)))
 }
@@ -156,7 +156,7 @@ fn find(name: &str) -> Option<&'static Flag> {
 
 fn environment_variables(
     config: &mut Config,
-    environment: BTreeMap<String, String>,
+    environment: &BTreeMap<String, String>,
 ) -> Result<(), ConfigError> {
     for flag in FLAGS {
         let variable = variable(flag.name);

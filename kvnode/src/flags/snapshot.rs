@@ -156,7 +156,7 @@ fn restore(mut given: Given) -> Result<Restore, ConfigError> {
         Some(text) => super::check::members("initial-cluster", &text)?,
         None => BTreeMap::from([(name.clone(), peers.clone())]),
     };
-    if !cluster.get(&name).is_some_and(|own| *own == peers) {
+    if cluster.get(&name) != Some(&peers) {
         return Err(ConfigError::Conflict(format!(
             "--initial-cluster must name {name} with the URLs of --initial-advertise-peer-urls"
         )));

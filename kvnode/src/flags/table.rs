@@ -77,6 +77,11 @@ impl Group {
 const NO_BBOLT: &str = "state is kept in memory; the database file is written as a whole";
 const NO_DISCOVERY: &str = "members find each other by --initial-cluster or by ticket";
 const NO_TRACING: &str = "kvnode exports no traces";
+const NO_GATEWAY: &str = "there is no JSON gateway";
+const NO_AUTH: &str = "there are no users and roles; access is by client certificate";
+const NO_HASH_CHECKS: &str = "members do not compare their hashes by themselves";
+const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
+const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
 const NO_GO: &str = "kvnode is not a Go program";
 
 macro_rules! flag {
@@ -145,8 +150,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Limits Value "grpc-keepalive-min-time" = "5s", ignored "clients may ping as often as they like", |_, v| duration(v).map(drop)),
     flag!(Limits Value "grpc-keepalive-interval" = "2h0m0s", "Time between pings to a client; 0 is none.", into!(grpc_keepalive_interval, duration)),
     flag!(Limits Value "grpc-keepalive-timeout" = "20s", "Time a client has to answer a ping.", into!(grpc_keepalive_timeout, duration)),
-    flag!(Limits Value "raft-read-timeout" = "5s", "Read timeout of peer connections.", into!(raft_read_timeout, duration)),
-    flag!(Limits Value "raft-write-timeout" = "5s", "Write timeout of peer connections.", into!(raft_write_timeout, duration)),
+    flag!(Limits Value "raft-read-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
+    flag!(Limits Value "raft-write-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
     // Clustering.
     flag!(Clustering Value "initial-advertise-peer-urls" = "http://localhost:2380", "This member's peer URLs as told to the others.", into!(initial_advertise_peer_urls, urls)),
     flag!(Clustering Value "initial-cluster" = "", "Members of a new cluster, as name=url,name=url; this member alone when empty.", into!(initial_cluster_text, text)),
@@ -156,7 +161,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Clustering Switch "strict-reconfig-check" = "true", "Refuse membership changes that would lose quorum.", into!(strict_reconfig_check, boolean)),
     flag!(Clustering Switch "pre-vote" = "true", "Ask before an election whether it could be won.", into!(pre_vote, boolean)),
     flag!(Clustering Value "max-learners" = "1", "Learners allowed at a time.", into!(max_learners, number)),
-    flag!(Clustering Switch "force-new-cluster" = "false", "Make a one-member cluster of this member's data.", into!(force_new_cluster, boolean)),
+    flag!(Clustering Switch "force-new-cluster" = "false", ignored "restore a snapshot into a new data directory instead; `true` is refused", no_force_new_cluster),
     flag!(Clustering Value "discovery-endpoints" = "", ignored NO_DISCOVERY, no_discovery),
     flag!(Clustering Value "discovery-token" = "", ignored NO_DISCOVERY, no_discovery),
     flag!(Clustering Value "discovery-srv" = "", ignored NO_DISCOVERY, no_discovery),
@@ -176,8 +181,8 @@ pub(super) static FLAGS: &[Flag] = &[
     // Compaction.
     flag!(Compaction Value "auto-compaction-mode" = "periodic", "'periodic' or 'revision'.", into!(auto_compaction_mode, text)),
     flag!(Compaction Value "auto-compaction-retention" = "0", "Time ('5m'; '1' is an hour) or number of revisions to keep; 0 is everything.", into!(auto_compaction_retention, text)),
-    flag!(Compaction Value "compaction-batch-limit" = "0", "Revisions dropped in one go; 0 is 1000.", into!(compaction_batch_limit, number)),
-    flag!(Compaction Value "compaction-sleep-interval" = "0s", "Rest between two batches; 0 is 10 ms.", into!(compaction_sleep_interval, duration)),
+    flag!(Compaction Value "compaction-batch-limit" = "0", ignored COMPACTION_STEPS, |_, v| number::<i64>(v).map(drop)),
+    flag!(Compaction Value "compaction-sleep-interval" = "0s", ignored COMPACTION_STEPS, |_, v| duration(v).map(drop)),
     // Security.
     flag!(Security Value "cert-file" = "", "Certificate shown to clients.", into!(client_tls.cert, some_path)),
     flag!(Security Value "key-file" = "", "Key of --cert-file.", into!(client_tls.key, some_path)),
@@ -203,12 +208,12 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Value "cipher-suites" = "", "TLS 1.2 cipher suites by Go's names; all when empty.", into!(cipher_suites, list)),
     flag!(Security Value "tls-min-version" = "TLS1.2", "Oldest TLS version spoken.", into!(tls_min_version, tls_version)),
     flag!(Security Value "tls-max-version" = "", "Newest TLS version spoken; the newest known when empty.", into!(tls_max_version, tls_version)),
-    flag!(Security Value "cors" = "*", "Origins allowed by CORS.", into!(cors, list)),
+    flag!(Security Value "cors" = "*", ignored NO_GATEWAY, anything),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
     // Auth.
-    flag!(Auth Value "auth-token" = "simple", "Kind of auth tokens and its options.", into!(auth_token, text)),
-    flag!(Auth Value "auth-token-ttl" = "300", "Seconds an unused simple token lasts.", into!(auth_token_ttl, seconds)),
-    flag!(Auth Value "bcrypt-cost" = "10", "Cost of hashing passwords.", into!(bcrypt_cost, number)),
+    flag!(Auth Value "auth-token" = "simple", ignored NO_AUTH, anything),
+    flag!(Auth Value "auth-token-ttl" = "300", ignored NO_AUTH, |_, v| number::<u32>(v).map(drop)),
+    flag!(Auth Value "bcrypt-cost" = "10", ignored NO_AUTH, |_, v| number::<u32>(v).map(drop)),
     // Logging.
     flag!(Logging Value "logger" = "zap", ignored "there is one logger", |_, v| one_of(v, &["zap"])),
     flag!(Logging Value "log-outputs" = "default", "stderr, stdout, or paths of files.", into!(log.outputs, list)),
@@ -228,14 +233,14 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Observation Value "warning-apply-duration" = "100ms", "Applying longer than this is logged.", into!(warning_apply_duration, duration)),
     flag!(Observation Value "warning-unary-request-duration" = "300ms", "Requests longer than this are logged.", into!(warning_unary_request_duration, duration)),
     // Checks.
-    flag!(Checks Value "corrupt-check-time" = "0s", "Time between comparisons of hashes with peers; 0 is never.", into!(corrupt_check_time, duration)),
-    flag!(Checks Value "compact-hash-check-time" = "1m0s", "Time between comparisons of compaction hashes.", into!(compact_hash_check_time, duration)),
+    flag!(Checks Value "corrupt-check-time" = "0s", ignored NO_HASH_CHECKS, |_, v| duration(v).map(drop)),
+    flag!(Checks Value "compact-hash-check-time" = "1m0s", ignored NO_HASH_CHECKS, above_zero),
     flag!(Checks Value "watch-progress-notify-interval" = "0s", "Time after which an idle watch is told where it is; 0 is 10 minutes.", into!(watch_progress_notify_interval, progress_interval)),
     flag!(Checks Value "downgrade-check-time" = "5s", ignored "there is no older version to downgrade to", |_, v| duration(v).map(drop)),
-    flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false.", feature_gates),
+    flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false. LeaseCheckpoint works; the others are accepted without effect.", feature_gates),
     // Misc.
     flag!(Misc Value "config-file" = "", ignored "flags and ETCD_* variables say the same; a value is refused", no_config_file),
-    flag!(Misc Switch "enable-grpc-gateway" = "true", "Serve the JSON gateway.", into!(enable_grpc_gateway, boolean)),
+    flag!(Misc Switch "enable-grpc-gateway" = "true", ignored NO_GATEWAY, |_, v| boolean(v).map(drop)),
     flag!(Misc Value "v2-deprecation" = "write-only-drop-data", ignored "there is no v2 store", |_, v| {
         one_of(v, &["not-yet", "write-only", "write-only-drop-data", "gone"])
     }),
@@ -269,10 +274,6 @@ fn milliseconds(v: &str) -> Result<Duration, String> {
     number::<u32>(v).map(|n| Duration::from_millis(n.into()))
 }
 
-fn seconds(v: &str) -> Result<Duration, String> {
-    number::<u32>(v).map(|n| Duration::from_secs(n.into()))
-}
-
 /// etcd's default of ten minutes stands for zero.
 fn progress_interval(v: &str) -> Result<Duration, String> {
     let interval = duration(v)?;
@@ -286,6 +287,18 @@ fn anything(_: &mut Config, _: &str) -> Result<(), String> {
 /// Discovery would silently form a cluster of one if it were ignored, so a value is refused.
 fn no_discovery(_: &mut Config, v: &str) -> Result<(), String> {
     if v.is_empty() { Ok(()) } else { Err("discovery is not supported; use --initial-cluster".to_owned()) }
+}
+
+/// What it is for would quietly not happen.
+fn no_force_new_cluster(_: &mut Config, v: &str) -> Result<(), String> {
+    if boolean(v)? {
+        return Err("not supported; restore a snapshot into a new data directory instead".to_owned());
+    }
+    Ok(())
+}
+
+fn above_zero(_: &mut Config, v: &str) -> Result<(), String> {
+    if duration(v)?.is_zero() { Err("must be >0".to_owned()) } else { Ok(()) }
 }
 
 /// Starting with defaults where a file says otherwise would be worse than not starting.
@@ -343,12 +356,12 @@ fn feature_gates(c: &mut Config, v: &str) -> Result<(), String> {
         let (name, on) = item.split_once('=').ok_or_else(|| format!("missing bool value for {item}"))?;
         let on = boolean(on).map_err(|why| format!("invalid value of {name}={on}: {why}"))?;
         match name {
-            "InitialCorruptCheck" => c.features.initial_corrupt_check = on,
             "LeaseCheckpoint" => c.features.lease_checkpoint = on,
             "LeaseCheckpointPersist" => c.features.lease_checkpoint_persist = on,
-            "FastLeaseKeepAlive" => c.features.fast_lease_keep_alive = on,
-            "CompactHashCheck" => c.features.compact_hash_check = on,
             "StopGRPCServiceOnDefrag"
+            | "InitialCorruptCheck"
+            | "CompactHashCheck"
+            | "FastLeaseKeepAlive"
             | "TxnModeWriteWithSharedBuffer"
             | "SetMemberLocalAddr"
             | "PriorityRequest"

@@ -41,7 +41,7 @@ fn every_spelling_that_go_reads_is_read() {
         let config = served(text);
         assert_eq!((config.name.as_str(), config.pre_vote), ("a", false), "{text}");
     }
-    assert!(served("--force-new-cluster").force_new_cluster);
+    assert!(served("--unsafe-no-fsync").unsafe_no_fsync);
     assert_eq!(
         served("--experimental-watch-progress-notify-interval=5s").watch_progress_notify_interval,
         Duration::from_secs(5)
@@ -59,7 +59,7 @@ fn what_kubeadm_writes_is_understood() {
          --peer-cert-file=p.crt --peer-client-cert-auth=true --peer-key-file=p.key --peer-trusted-ca-file=ca.crt \
          --snapshot-count=10000 --trusted-ca-file=ca.crt --watch-progress-notify-interval=5s",
     );
-    assert!(config.features.initial_corrupt_check && config.client_tls.client_cert_auth);
+    assert!(config.client_tls.client_cert_auth);
     assert_eq!(config.initial_cluster_state, ClusterState::Existing);
     assert_eq!(config.initial_cluster.len(), 2);
     assert_eq!(config.listen_metrics_urls[0].port(), Some(2381));
@@ -68,6 +68,9 @@ fn what_kubeadm_writes_is_understood() {
 #[test]
 fn mistakes_are_named_with_the_exit_code_of_etcd() {
     for (text, code, part) in [
+        ("--force-new-cluster", 2, "restore a snapshot"),
+        ("--compact-hash-check-time=0", 2, "must be >0"),
+        ("--config-file=/etc/kv.yaml", 2, "-config-file"),
         ("--nonsense", 2, "flag provided but not defined: -nonsense"),
         ("--name", 2, "flag needs an argument: -name"),
         ("serve", 2, "\"serve\" is not a valid flag"),

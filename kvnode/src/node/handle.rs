@@ -203,6 +203,12 @@ impl Node {
         }
     }
 
+    /// Whether this member follows without voting; every call is checked for it.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.shared.raft.learner.load(Ordering::Relaxed)
+    }
+
     /// Current raft term, without waiting.
     #[must_use]
     pub fn term(&self) -> u64 {

@@ -18,8 +18,8 @@ fn read(flag: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn invalid(flag: &str, path: &Path, why: impl ToString) -> TlsError {
-    TlsError::Invalid { flag: flag.to_owned(), path: path.to_owned(), why: why.to_string() }
+fn invalid(flag: &str, path: &Path, why: impl Into<String>) -> TlsError {
+    TlsError::Invalid { flag: flag.to_owned(), path: path.to_owned(), why: why.into() }
 }
 
 fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -56,8 +56,8 @@ pub(super) fn key_pair(
         rustls::Error::InconsistentKeys(_) => {
             TlsError::Mismatch { cert_flag, cert: cert.to_owned(), key_flag, key: key.to_owned() }
         }
-        why @ rustls::Error::InvalidCertificate(_) => invalid(&cert_flag, cert, why),
-        why => invalid(&key_flag, key, why),
+        why @ rustls::Error::InvalidCertificate(_) => invalid(&cert_flag, cert, why.to_string()),
+        why => invalid(&key_flag, key, why.to_string()),
     })
 }
 
@@ -66,7 +66,7 @@ pub(super) fn authorities(side: Side, path: &Path) -> Result<RootCertStore, TlsE
     let flag = side.flag("trusted-ca-file");
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&flag, path)? {
-        roots.add(certificate).map_err(|why| invalid(&flag, path, why))?;
+        roots.add(certificate).map_err(|why| invalid(&flag, path, why.to_string()))?;
     }
     Ok(roots)
 }

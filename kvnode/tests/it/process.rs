@@ -74,3 +74,18 @@ fn log_lines_are_json_objects() {
         assert_ne!(object["level"], "error", "{line}");
     }
 }
+
+#[test]
+fn old_revisions_are_compacted_as_configured() {
+    let member = Member::start_with(Options::with(&["--auto-compaction-retention=500ms"]));
+    let Some(etcdctl) = Etcdctl::new(&member) else { return };
+    for n in 0..5 {
+        etcdctl.ok(&format!("put k {n}"));
+    }
+    member.wait_for_log("completed auto compaction");
+    etcdctl.ok("put k last");
+    let position = member.log_position();
+    member.wait_for_log_after(position, "completed auto compaction");
+    assert!(etcdctl.fails("get k --rev=2").contains("required revision has been compacted"));
+    assert_eq!(etcdctl.ok("get k --print-value-only"), "last");
+}

@@ -209,7 +209,7 @@ impl Services {
     fn admit(&self, rpc: Rpc, metadata: &MetadataMap) -> Result<LeaderWish, Status> {
         // A serializable range is fine too, which `kv::range` finds out.
         let on_learner = matches!(rpc, Rpc::Range | Rpc::Status | Rpc::Snapshot);
-        if !on_learner && self.node.status().learner {
+        if !on_learner && self.node.is_learner() {
             return Err(not_supported_for_learner());
         }
         self.versions.count(rpc, metadata, &self.metrics.server.client_requests)?;

@@ -22,16 +22,14 @@ use crate::client::error::{not_supported_for_learner, status};
 /// Reads keys.
 pub async fn range(call: Call, request: RangeRequest) -> Result<RangeAnswer, Status> {
     let services = &call.services;
-    if !request.serializable && services.node.status().learner {
+    if !request.serializable && services.node.is_learner() {
         return Err(not_supported_for_learner());
     }
     validate::range(&request).map_err(status)?;
     let started = Instant::now();
     let outcome = read(&call, &request).await;
-    let metrics = &services.metrics;
-    metrics.mvcc.range_total.inc();
-    let success = if outcome.is_ok() { "true" } else { "false" };
-    metrics.server.range_seconds.with_label_values(&[success]).observe(started.elapsed().as_secs_f64());
+    services.metrics.mvcc.range_total.inc();
+    services.durations.range.observe(started, &outcome);
     outcome
 }
 
@@ -103,32 +101,9 @@ impl Call {
     /// Puts a request through raft.
     pub(super) async fn propose(&self, body: InternalRaftRequest) -> Result<Response, Status> {
         let started = Instant::now();
-        let kind = kind(&body);
+        let durations = self.services.durations.of(&body);
         let outcome = self.services.node.propose(body).await;
-        let success = if outcome.is_ok() { "true" } else { "false" };
-        let seconds = &self.services.metrics.server.request_seconds;
-        seconds.with_label_values(&[kind, success]).observe(started.elapsed().as_secs_f64());
+        durations.observe(started, &outcome);
         outcome.map(|applied| applied.response).map_err(status)
-    }
-}
-
-/// The request's name in metrics.
-fn kind(body: &InternalRaftRequest) -> &'static str {
-    if body.put.is_some() {
-        "Put"
-    } else if body.txn.is_some() {
-        "Txn"
-    } else if body.delete_range.is_some() {
-        "DeleteRange"
-    } else if body.compaction.is_some() {
-        "Compaction"
-    } else if body.lease_grant.is_some() {
-        "LeaseGrant"
-    } else if body.lease_revoke.is_some() {
-        "LeaseRevoke"
-    } else if body.alarm.is_some() {
-        "Alarm"
-    } else {
-        "unknown"
     }
 }

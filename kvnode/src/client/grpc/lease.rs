@@ -77,9 +77,8 @@ pub async fn time_to_live(
     }
 }
 
-/// All leases.
+/// All leases, those that expire first in front.
 pub async fn leases(call: Call, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
-    let view = call.services.node.reader().view();
-    let leases = view.leases().iter().map(|lease| LeaseStatus { id: lease.id.0 }).collect();
-    Ok(LeaseLeasesResponse { header: Some(call.services.header(view.revision())), leases })
+    let leases = call.services.node.leases_by_expiry().iter().map(|id| LeaseStatus { id: id.0 }).collect();
+    Ok(LeaseLeasesResponse { header: Some(call.services.header_now()), leases })
 }

@@ -7,6 +7,7 @@ mod call;
 mod cluster;
 pub mod codec;
 mod convert;
+mod durations;
 mod health;
 mod kv;
 mod lease;
@@ -27,6 +28,7 @@ use tonic::{Status, body::Body};
 use super::dispatch::Remote;
 use crate::{flags::Config, metrics::Metrics, node::Node};
 use call::ApiVersions;
+use durations::Durations;
 use rpc::{Methods, Rpc};
 
 /// All services of one member.
@@ -38,6 +40,7 @@ pub struct Services {
     pub(crate) stop: CancellationToken,
     methods: Methods,
     versions: ApiVersions,
+    durations: Durations,
     leader_watch: stream::LeaderWatch,
 }
 
@@ -46,6 +49,7 @@ impl Services {
         Arc::new(Self {
             methods: Methods::new(&metrics),
             versions: ApiVersions::default(),
+            durations: Durations::new(&metrics),
             leader_watch: stream::LeaderWatch::new(node.clone(), config.election_timeout),
             node,
             config,

@@ -73,7 +73,7 @@ impl Session {
             }
             tokio::select! {
                 request = message(&mut self.requests) => match request? {
-                    Some(request) => self.request(request),
+                    Some(request) => self.request(&request),
                     None => self.requests = None,
                 },
                 () = self.watching.woken() => self.watching.with(|stream, hub| stream.collect(hub)),
@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    fn request(&mut self, request: WatchRequest) {
+    fn request(&mut self, request: &WatchRequest) {
         self.call.services.methods.metrics(Rpc::Watch).received.inc();
         self.watching.with(|stream, hub| match &request.request_union {
             Some(RequestUnion::CreateRequest(create)) => stream.create(hub, create, Ok(())),
