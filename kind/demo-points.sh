@@ -10,8 +10,7 @@ k() { kubectl --context "$DEMO_CONTEXT" --namespace "$DEMO_NAMESPACE" "$@"; }
 
 # show COMMAND...: prints a command as a user would type it, then runs it.
 show() {
-  local typed="$* "
-  printf '\n$ %s\n' "${typed/#k /kubectl -n $DEMO_NAMESPACE }"
+  printf '\n$ %s\n' "$(sed "s/^k /kubectl -n $DEMO_NAMESPACE /" <<<"$*")"
   "$@"
 }
 
@@ -221,7 +220,8 @@ etcdutl_row() {
 point_restore() {
   local revision
   revision=$(k get etcdbackup "$BACKUP" -o jsonpath='{.status.revision}')
-  sed "s|BACKUP|$BACKUP|" "$SAMPLES/restored.yaml" | show k apply -f -
+  printf '\n$ sed "s/BACKUP/%s/" %s | kubectl -n %s apply -f -\n' "$BACKUP" "$SAMPLES/restored.yaml" "$DEMO_NAMESPACE"
+  sed "s/BACKUP/$BACKUP/" "$SAMPLES/restored.yaml" | k apply -f -
   ready core-restored 180
   show k get etcdclusters
   client core-restored
