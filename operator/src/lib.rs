@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[cfg(test)]
+mod artifacts;
 pub mod cli;
 pub mod controller;
 pub mod etcd;

@@ -72,13 +72,14 @@ pub fn plan_cluster_given(
         Step::Wait(waiting) => (None, Some(waiting)),
         Step::Rest => (None, None),
     };
-    let action = action.filter(|_| active);
+    let (action, suppressed) = if active { (action, None) } else { (None, action) };
     let told = Told {
         facts: &facts,
         stage: &stage,
         certificates: &certificates,
         action: action.as_ref(),
         waiting: waiting.as_ref(),
+        suppressed: suppressed.as_ref(),
         template_hash: &hash,
     };
     let report = report::cluster(&told);

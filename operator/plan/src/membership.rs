@@ -20,8 +20,9 @@ use crate::safety;
 use crate::ticket::Ticket;
 use crate::waiting::Waiting;
 
-/// What a node of etcd's kind says when it is started with the data of a removed member.
-const REMOVED_MARK: &str = "permanently removed";
+/// What a node says when its volume is a former member's: one that was removed, or one whose ticket was void
+/// before it could note who it is.
+const STALE_MARKS: [&str; 2] = ["permanently removed", "holds the log of member"];
 
 /// The next change of the membership.
 pub fn change(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> Step {
@@ -56,6 +57,7 @@ fn unfinished_learner(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -
         }
         // A ticket is for one member: a pod that is another one has the data of a former member.
         Some(NodeView::Serving(_)) => remove(RemovalReason::VolumeLost),
+        None if holds_former_member(facts, ordinal) => remove(RemovalReason::VolumeLost),
         None => Step::Wait(facts.wait_for_pod(ordinal)),
     }
 }
@@ -86,7 +88,7 @@ fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step
             continue;
         }
         let lost = volume.phase == VolumePhase::Lost;
-        let removed = view.at(ordinal).is_none() && holds_removed_member(facts, ordinal);
+        let removed = view.at(ordinal).is_none() && holds_former_member(facts, ordinal);
         if !lost && !removed {
             continue;
         }
@@ -104,13 +106,16 @@ fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step
     Step::Rest
 }
 
-/// The pod holds the data of a member that the cluster removed: it fails and says so, or answers as that member.
-fn holds_removed_member(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
-    let says_so = facts
-        .pod(ordinal)
-        .and_then(|p| p.trouble.as_ref())
-        .is_some_and(|t| matches!(t, PodTrouble::Failing { message, .. } if message.contains(REMOVED_MARK)));
-    says_so || facts.serving(ordinal).is_some()
+/// The pod holds the data of a member that is none (any more): it serves as that member, or it fails and says
+/// so. A node ends by itself without an error only for this reason, as etcd does.
+fn holds_former_member(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
+    let fails_so = match facts.pod(ordinal).and_then(|p| p.trouble.as_ref()) {
+        Some(PodTrouble::Failing { message, exit_code, .. }) => {
+            *exit_code == Some(0) || STALE_MARKS.iter().any(|mark| message.contains(mark))
+        }
+        _ => false,
+    };
+    fails_so || facts.serving(ordinal).is_some()
 }
 
 /// A voter whose pod waits with a blank volume has lost its data: it may never speak again under its old ID.

@@ -16,6 +16,8 @@ pub fn outdated<'a>(facts: &Facts<'a>, wanted_hash: &str) -> Vec<&'a PodView> {
         .observed
         .pods
         .iter()
+        // What is about to go anyway is not worth a restart.
+        .filter(|p| p.ordinal.0 < facts.target())
         .filter(|p| facts.pod(p.ordinal).is_some_and(|own| own.reference == p.reference))
         .filter(|p| p.template_hash.as_deref() != Some(wanted_hash))
         .collect();
@@ -52,7 +54,7 @@ pub fn restart_next(facts: &Facts<'_>, view: &ClusterView<'_>, wanted_hash: &str
         return Step::Rest;
     }
     if !template_is_current(facts, wanted_hash) {
-        return Step::Wait(Waiting::Terminating { object: "the former pod template".to_owned() });
+        return Step::Wait(Waiting::Template { set: facts.names().stateful_set() });
     }
     if let Some(going) = candidates.iter().find(|p| p.terminating) {
         return Step::Wait(Waiting::Terminating { object: format!("pod {}", going.reference.name) });

@@ -48,11 +48,18 @@ pub fn may_stop(
     }
     let others = voters - usize::from(!member.is_learner);
     let healthy = participants_without(facts, view, member);
-    if healthy < others || healthy < quorum(voters) {
-        let change = format!("restart {}", facts.names().pod(ordinal.0));
-        return Err(Waiting::Quorum { change, missing: missing_without(facts, view, member) });
+    if healthy == others && healthy >= quorum(voters) {
+        return Ok(());
     }
-    Ok(())
+    // Usually the one restarted before, on its way back: what keeps it says more than that it is missed.
+    let absent = view.voters().find(|(o, m)| m.id != member.id && !facts.participates(*o, m));
+    Err(absent.map_or_else(
+        || Waiting::Quorum {
+            change: format!("restart {}", facts.names().pod(ordinal.0)),
+            missing: missing_without(facts, view, member),
+        },
+        |(absent, _)| facts.wait_for_pod(absent),
+    ))
 }
 
 /// Voters other than `member` that take part. A foreign voter cannot be asked, so it never counts.

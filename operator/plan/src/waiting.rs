@@ -56,6 +56,11 @@ pub enum Waiting {
         /// Kind and name.
         object: String,
     },
+    /// The StatefulSet still makes pods from the former template.
+    Template {
+        /// The set.
+        set: String,
+    },
     /// A pod has its ticket, or its data, and does not answer yet.
     MemberStarting {
         /// The member.
@@ -118,7 +123,7 @@ impl Waiting {
     /// The reason of the closed set.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::PodMissing { .. } | Self::PodPending { .. } => Reason::WaitingForPod,
+            Self::PodMissing { .. } | Self::PodPending { .. } | Self::Template { .. } => Reason::WaitingForPod,
             Self::Unschedulable { .. } => Reason::PodUnschedulable,
             Self::ImagePull { .. } => Reason::ImagePullFailed,
             Self::PodFailing { .. } => Reason::PodFailing,
@@ -144,6 +149,7 @@ impl Waiting {
             | Self::PodPending { .. }
             | Self::VolumePending { .. }
             | Self::Terminating { .. }
+            | Self::Template { .. }
             | Self::MemberStarting { .. }
             | Self::LearnerBehind { .. } => false,
             Self::Restore { failure, .. } => failure.is_some(),
@@ -185,6 +191,7 @@ impl fmt::Display for Waiting {
             ),
             Self::VolumePending { claim } => write!(f, "waiting for volume claim {claim} to be bound"),
             Self::Terminating { object } => write!(f, "waiting for {object} to be gone"),
+            Self::Template { set } => write!(f, "waiting for StatefulSet {set} to take the new pod template"),
             Self::MemberStarting { member, error: None } => write!(f, "waiting for {member} to answer"),
             Self::MemberStarting { member, error: Some(error) } => {
                 write!(f, "waiting for {member} to answer ({error})")

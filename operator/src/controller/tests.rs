@@ -239,8 +239,34 @@ async fn without_the_lease_nothing_irreversible_happens() {
     assert_eq!(world.api.get(IDENTITY), None);
 }
 
+/// What a Job of ours leaves behind when it has ended well.
+fn finished_job(owner_uid: &Value) -> (Value, Value) {
+    let labels = json!({"kvnode.io/cluster": "core", "batch.kubernetes.io/job-name": "first-backup"});
+    let job = json!({
+        "metadata": {"labels": labels, "ownerReferences": [{
+            "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup", "name": "first", "uid": owner_uid, "controller": true,
+        }]},
+        "status": {
+            "startTime": "2026-11-22T10:00:00Z", "completionTime": "2026-11-22T10:00:09Z",
+            "conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-22T10:00:09Z"}],
+        },
+    });
+    let said = json!({
+        "location": "s3://b/k.db", "object": "k.db", "sizeBytes": 2080, "totalSizeBytes": 2048, "sha256": "ab",
+        "hash": "1f", "revision": 7, "totalKeys": 3, "version": "3.7.0", "memberName": "core-1", "durationSeconds": 9,
+    });
+    let pod = json!({
+        "metadata": {"labels": labels},
+        "status": {"phase": "Succeeded", "containerStatuses": [{
+            "name": "operator", "image": "operator:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "message": said.to_string(), "finishedAt": "2026-11-22T10:00:09Z"}},
+        }]},
+    });
+    (job, pod)
+}
+
 #[tokio::test]
-async fn a_backup_makes_one_job_and_its_result_becomes_status() {
+async fn a_finished_job_becomes_the_backups_status_once() {
     let world = World::with_cluster(true).await;
     world.settle().await;
     world.api.put(
@@ -251,19 +277,31 @@ async fn a_backup_makes_one_job_and_its_result_becomes_status() {
             "spec": {"clusterRef": {"name": "core"}, "store": {"local": {"claimName": "backups"}}},
         }),
     );
-    let job = "/apis/batch/v1/namespaces/db/jobs/first-backup";
+    let uid = world.api.get(BACKUP).unwrap()["metadata"]["uid"].clone();
+    let (job_path, pod_path) =
+        ("/apis/batch/v1/namespaces/db/jobs/first-backup", "/api/v1/namespaces/db/pods/first-backup-x");
+    let (job, pod) = finished_job(&uid);
+    world.api.put(job_path, job);
+    world.api.put(pod_path, pod);
     let pass = async || {
         world.seen(&world.ctx.caches.backups, BACKUP).await;
-        world.seen(&world.ctx.caches.jobs, job).await;
+        world.seen(&world.ctx.caches.jobs, job_path).await;
+        world.seen(&world.ctx.caches.pods, pod_path).await;
         let object: Arc<EtcdBackup> = Caches::get(&world.ctx.caches.backups, "db", "first").unwrap();
         backup::pass(&world.ctx, &world.backups, object).await.unwrap();
     };
-    // The cluster does not serve yet, so the backup waits: no Job may be made for a cluster that cannot answer.
-    for _ in 0..3 {
+    for _ in 0..4 {
         pass().await;
     }
-    let waiting = world.api.get(BACKUP).unwrap()["status"]["phase"].clone();
-    assert!(waiting == json!("Pending") || waiting == json!("Running"), "{waiting}");
+    let status = world.api.get(BACKUP).unwrap()["status"].clone();
+    for (field, value) in [
+        ("phase", json!("Succeeded")),
+        ("hash", json!("1f")),
+        ("revision", json!(7)),
+        ("totalKeys", json!(3)),
+    ] {
+        assert_eq!(status[field], value, "{field} of {status}");
+    }
     world.api.take_writes();
     for _ in 0..3 {
         pass().await;

@@ -96,6 +96,8 @@ pub enum PodTrouble {
         container: String,
         /// The kubelet's words, with the last termination message.
         message: String,
+        /// How it ended last.
+        exit_code: Option<i32>,
     },
 }
 
@@ -189,7 +191,8 @@ fn container_trouble(status: &ContainerStatus) -> Option<PodTrouble> {
             let said = last.and_then(|t| t.message.clone()).filter(|m| !m.trim().is_empty());
             let code = last.map(|t| format!("exit code {}", t.exit_code));
             let detail = said.or(code).map(|d| format!("{message}: {}", d.trim())).unwrap_or(message);
-            Some(PodTrouble::Failing { container: status.name.clone(), message: detail })
+            let exit_code = last.map(|t| t.exit_code);
+            Some(PodTrouble::Failing { container: status.name.clone(), message: detail, exit_code })
         }
         _ => None,
     }

@@ -18,7 +18,7 @@ pub(super) fn conditions(
     operation: Option<&OperationProgress>,
     previous: &[Condition],
 ) -> Vec<NewCondition> {
-    let degraded = degraded(told, previous);
+    let degraded = degraded(told, operation, previous);
     let available = available(told);
     let progressing = progressing(told, operation);
     let tls = tls(told);
@@ -71,6 +71,10 @@ fn ready(
             waiting.reason(),
             waiting.to_string(),
         );
+    }
+    if let Some(action) = told.suppressed {
+        let message = format!("paused; without the pause the next step would be: {action}");
+        return condition(ConditionType::Ready, ConditionStatus::False, Reason::Paused, message);
     }
     let message = format!("all {} members vote and are healthy", told.facts.target());
     condition(ConditionType::Ready, ConditionStatus::True, Reason::Healthy, message)
@@ -137,7 +141,11 @@ fn progressing(told: &Told<'_>, operation: Option<&OperationProgress>) -> NewCon
     condition(type_, ConditionStatus::True, operation_reason(operation.type_), message)
 }
 
-fn degraded(told: &Told<'_>, previous: &[Condition]) -> NewCondition {
+fn degraded(
+    told: &Told<'_>,
+    operation: Option<&OperationProgress>,
+    previous: &[Condition],
+) -> NewCondition {
     let type_ = ConditionType::Degraded;
     let was = is(previous, type_, ConditionStatus::True);
     let before = find(previous, type_).filter(|_| was).map(|c| c.last_transition_time.0);
@@ -162,7 +170,9 @@ fn degraded(told: &Told<'_>, previous: &[Condition]) -> NewCondition {
     }
     let formed_members = view.voters().filter(|(o, m)| !told.facts.participates(*o, m));
     let unhealthy: Vec<String> = formed_members.map(|(o, _)| told.facts.names().pod(o.0)).collect();
-    if !unhealthy.is_empty() {
+    // A member that is being restarted on purpose is progress, not damage.
+    let rolling = operation.is_some_and(|o| o.type_ == OperationType::Roll);
+    if !unhealthy.is_empty() && !rolling {
         let first = told.waiting.map(|w| format!(": {w}")).unwrap_or_default();
         return yes(Reason::MemberUnhealthy, &format!("{} not healthy{first}", unhealthy.join(", ")));
     }

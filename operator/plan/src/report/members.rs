@@ -1,27 +1,43 @@
 //! The member list of status: what each said in this pass, and nothing that was true once.
 
-use crds::cluster::{MemberHealth, MemberRole, MemberStatus};
+use crds::cluster::{EtcdClusterStatus, MemberHealth, MemberRole, MemberStatus};
 
 use crate::facts::Facts;
 use crate::ids::Ordinal;
 use crate::observed::{ClusterView, Member};
 
-/// Every member and every pod that is about to be one, by ordinal.
-pub(super) fn members(facts: &Facts<'_>) -> Vec<MemberStatus> {
-    let list = facts.observed.members.latest();
-    let view = list.map(|list| ClusterView::new(list, facts.names()));
-    let placed = view.as_ref().map(|v| v.placed.clone()).unwrap_or_default();
-    let mut entries: Vec<(Ordinal, MemberStatus)> =
-        placed.iter().map(|(ordinal, member)| (*ordinal, entry(facts, *ordinal, member))).collect();
-    for pod in &facts.observed.pods {
-        if !entries.iter().any(|(ordinal, _)| *ordinal == pod.ordinal) {
-            entries.push((pod.ordinal, joining(facts, pod.ordinal)));
-        }
-    }
+/// Every member and every pod that is about to be one, by ordinal. While the member list cannot be read, the
+/// members are those last told of, and nothing about them is taken for known.
+pub(super) fn members(facts: &Facts<'_>, before: &EtcdClusterStatus) -> Vec<MemberStatus> {
+    let Some(list) = facts.observed.members.latest() else {
+        let pods = facts.observed.pods.iter().map(|pod| (pod.ordinal, joining(facts, pod.ordinal)));
+        let known = before.members.iter().filter(|m| m.id.is_some()).filter_map(|m| {
+            let ordinal = Ordinal(facts.names().ordinal_of_pod(&m.name)?);
+            Some((ordinal, unknown(facts, ordinal, m)))
+        });
+        return sorted(known.chain(pods).collect());
+    };
+    let view = ClusterView::new(list, facts.names());
+    let placed = view.placed.iter().map(|(ordinal, member)| (*ordinal, entry(facts, *ordinal, member)));
+    let pods = facts.observed.pods.iter().map(|pod| (pod.ordinal, joining(facts, pod.ordinal)));
+    sorted(placed.chain(pods).collect())
+}
+
+/// By ordinal; of several entries of one ordinal the first: the list's key is the name.
+fn sorted(mut entries: Vec<(Ordinal, MemberStatus)>) -> Vec<MemberStatus> {
     entries.sort_by_key(|(ordinal, _)| *ordinal);
-    // Two members of one ordinal (a human's doing) would make the list invalid: its key is the name.
     entries.dedup_by_key(|(ordinal, _)| *ordinal);
     entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+fn unknown(facts: &Facts<'_>, ordinal: Ordinal, last: &MemberStatus) -> MemberStatus {
+    let answers = facts.serving(ordinal).is_some_and(|s| Some(s.member_id.to_string()) == last.id);
+    MemberStatus {
+        role: MemberRole::Unknown,
+        // It answers, and says itself that it has no leader; or nothing is heard of it.
+        healthy: if answers { MemberHealth::False } else { MemberHealth::Unknown },
+        ..last.clone()
+    }
 }
 
 fn entry(facts: &Facts<'_>, ordinal: Ordinal, member: &Member) -> MemberStatus {

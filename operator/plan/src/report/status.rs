@@ -28,6 +28,8 @@ pub(crate) struct Told<'a> {
     pub(crate) certificates: &'a CertificatesPlan,
     pub(crate) action: Option<&'a Action>,
     pub(crate) waiting: Option<&'a Waiting>,
+    /// What would be done if reconciling were not paused.
+    pub(crate) suppressed: Option<&'a Action>,
     pub(crate) template_hash: &'a str,
 }
 
@@ -36,7 +38,7 @@ pub(crate) fn cluster(told: &Told<'_>) -> Report {
     let observed = told.facts.observed;
     let before = observed.cluster.status.clone().unwrap_or_default();
     let operation = operation(told, &before);
-    let members = members(told.facts);
+    let members = members(told.facts, &before);
     let votes = |role: MemberRole| matches!(role, MemberRole::Leader | MemberRole::Follower);
     let healthy = members.iter().filter(|m| votes(m.role) && m.healthy == MemberHealth::True).count();
     let healthy = i32::try_from(healthy).unwrap_or(i32::MAX);

@@ -92,7 +92,7 @@ fn may_lose(world: &World, ordinal: u32) -> bool {
     formed && voters > 1 && world.intact_without(ordinal) > voters / 2
 }
 
-fn remove_by_hand(world: &mut World, ordinal: u32) {
+pub fn remove_by_hand(world: &mut World, ordinal: u32) {
     let names = world.names();
     let found = world.members.iter().find(|m| m.ordinal(&names).is_some_and(|o| o.0 == ordinal)).cloned();
     let Some(member) = found else { return };

@@ -374,8 +374,8 @@ impl World {
         let trouble = if self.bad_images.contains(&pod.image) {
             Some(PodTrouble::ImagePull { image: pod.image.clone(), message: "not found".into() })
         } else if removed && pod.starts_in == 0 {
-            let message = "the member has been permanently removed from the cluster".into();
-            Some(PodTrouble::Failing { container: "kvnode".into(), message })
+            let message = "back-off restarting failed container: exit code 0".into();
+            Some(PodTrouble::Failing { container: "kvnode".into(), message, exit_code: Some(0) })
         } else {
             None
         };
@@ -639,15 +639,6 @@ pub fn plan(observed: &Observed) -> Plan {
         expires: Some("2027-02-21T06:00:00Z".parse().unwrap()),
         ..pki::CertificatesPlan::default()
     })
-}
-
-pub fn issue_all(secrets: &mut BTreeMap<String, Secret>, requests: &[pki::IssueRequest]) {
-    for request in requests {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let authority = secrets.get("core-ca").cloned();
-        let secret = pki::issue(request, &key, authority.as_ref()).unwrap();
-        secrets.insert(secret.metadata.name.clone().unwrap(), secret);
-    }
 }
 
 /// The smallest spec, with the defaults that admission fills in.

@@ -1,0 +1,161 @@
+//! Certificates: issued once, renewed in time, and a user's never overwritten.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use operator_plan::pki::{CertificatesPlan, Role, issue, plan_certificates};
+use operator_plan::validate::{ValidatedCluster, validate};
+
+use crate::world::{World, settings, spec};
+
+fn cluster() -> ValidatedCluster {
+    validate(&World::new(spec(3)).cluster, &settings()).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-23T06:00:00Z".parse().unwrap()
+}
+
+fn days(n: i64) -> Timestamp {
+    now() + SignedDuration::from_hours(24 * n)
+}
+
+/// Does what a plan asks for, as the shell does.
+fn follow(secrets: &mut BTreeMap<String, Secret>, plan: &CertificatesPlan) {
+    for request in &plan.issue {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let secret = issue(request, &key, secrets.get("core-ca")).unwrap();
+        secrets.insert(secret.metadata.name.clone().unwrap(), secret);
+    }
+}
+
+fn issued() -> BTreeMap<String, Secret> {
+    let (cluster, mut secrets) = (cluster(), BTreeMap::new());
+    let first = plan_certificates(&cluster, &secrets, now());
+    assert_eq!(first.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Authority]);
+    follow(&mut secrets, &first);
+    let second = plan_certificates(&cluster, &secrets, now());
+    assert_eq!(second.issue.len(), 4);
+    follow(&mut secrets, &second);
+    secrets
+}
+
+fn put(secret: &mut Secret, key: &str, value: &[u8]) {
+    secret.data.as_mut().unwrap().insert(key.to_owned(), ByteString(value.to_vec()));
+}
+
+#[test]
+fn five_secrets_are_issued_in_two_passes_and_then_none() {
+    let secrets = issued();
+    let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
+    assert_eq!(names, ["core-ca", "core-client-tls", "core-operator-tls", "core-peer-tls", "core-server-tls"]);
+    let plan = plan_certificates(&cluster(), &secrets, now());
+    assert!(plan.usable() && plan.issue.is_empty());
+    assert_eq!(plan.expires, Some(days(90)));
+}
+
+#[test]
+fn leaves_are_renewed_at_two_thirds_of_their_life_while_the_old_ones_serve() {
+    let mut secrets = issued();
+    assert!(plan_certificates(&cluster(), &secrets, days(59)).issue.is_empty());
+    let due = plan_certificates(&cluster(), &secrets, days(61));
+    assert_eq!(due.issue.len(), 4, "the authority lives on");
+    assert!(due.usable(), "renewal disturbs nobody");
+    for request in &due.issue {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let secret = issue(request, &key, secrets.get("core-ca")).unwrap();
+        secrets.insert(secret.metadata.name.clone().unwrap(), secret);
+    }
+    let after = plan_certificates(&cluster(), &secrets, days(61));
+    assert!(after.issue.is_empty());
+    assert_eq!(after.expires, Some(days(151)));
+}
+
+#[test]
+fn a_damaged_or_missing_leaf_is_issued_anew() {
+    for damage in ["gone", "no key", "garbage", "foreign key"] {
+        let mut secrets = issued();
+        let foreign = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        match damage {
+            "gone" => drop(secrets.remove("core-peer-tls")),
+            "no key" => put(secrets.get_mut("core-peer-tls").unwrap(), "tls.key", b""),
+            "garbage" => put(secrets.get_mut("core-peer-tls").unwrap(), "tls.crt", b"garbage"),
+            _ => put(secrets.get_mut("core-peer-tls").unwrap(), "tls.key", foreign.as_bytes()),
+        }
+        let plan = plan_certificates(&cluster(), &secrets, now());
+        assert_eq!(plan.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Peer], "{damage}");
+    }
+}
+
+#[test]
+fn a_changed_dns_domain_reissues_the_names_it_is_in() {
+    let secrets = issued();
+    let mut moved = cluster();
+    moved.dns_domain = "corp.example".into();
+    let plan = plan_certificates(&moved, &secrets, now());
+    assert_eq!(plan.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Server, Role::Peer]);
+    assert!(plan.usable(), "the old ones serve meanwhile");
+}
+
+#[test]
+fn an_authority_that_is_lost_in_use_is_not_replaced_behind_the_members_backs() {
+    let mut secrets = issued();
+    secrets.remove("core-ca");
+    let plan = plan_certificates(&cluster(), &secrets, now());
+    assert!(plan.issue.is_empty());
+    let trouble = plan.trouble.unwrap();
+    assert_eq!(trouble.reason.as_str(), "AuthorityMissing");
+    assert!(trouble.message.contains("core-ca") && trouble.message.contains("restore it"));
+}
+
+#[test]
+fn a_strangers_secret_of_our_name_is_never_overwritten() {
+    let mut secrets = issued();
+    secrets.get_mut("core-client-tls").unwrap().metadata.owner_references = None;
+    let plan = plan_certificates(&cluster(), &secrets, now());
+    assert!(plan.issue.is_empty());
+    assert_eq!(plan.trouble.unwrap().reason.as_str(), "ObjectNotOwned");
+}
+
+#[test]
+fn a_users_secrets_are_checked_and_never_written() {
+    let mut secrets = issued();
+    let mut world = World::new(spec(3));
+    let tls = serde_json::json!({
+        "serverSecretRef": {"name": "my-server"},
+        "peerSecretRef": {"name": "my-peer"},
+        "operatorSecretRef": {"name": "my-operator"},
+    });
+    world.cluster.spec.tls = Some(serde_json::from_value(tls).unwrap());
+    let cluster = validate(&world.cluster, &settings()).unwrap();
+    let look = |secrets: &BTreeMap<String, Secret>, at| plan_certificates(&cluster, secrets, at);
+    let missing = look(&secrets, now()).trouble.unwrap();
+    assert_eq!(missing.reason.as_str(), "SecretMissing");
+    assert!(missing.message.contains("my-server") && missing.message.contains("tls.key"));
+    for (mine, theirs) in [("my-server", "core-server-tls"), ("my-peer", "core-peer-tls"), ("my-operator", "core-operator-tls")] {
+        let copy = secrets[theirs].clone();
+        secrets.insert(mine.to_owned(), copy);
+    }
+    assert!(look(&secrets, now()).usable());
+    assert_eq!(look(&secrets, days(80)).warning.unwrap().reason.as_str(), "CertificateExpiring");
+    let expired = look(&secrets, days(91));
+    assert_eq!(expired.trouble.unwrap().reason.as_str(), "CertificateInvalid");
+    assert!(expired.issue.is_empty());
+    // A client's certificate does not do for a server, and the message says what lacks.
+    let wrong = secrets["core-client-tls"].clone();
+    secrets.insert("my-peer".into(), wrong);
+    let trouble = look(&secrets, now()).trouble.unwrap();
+    assert!(trouble.message.contains("my-peer") && trouble.message.contains("*.core-peers.db.svc"), "{}", trouble.message);
+    put(secrets.get_mut("my-peer").unwrap(), "tls.crt", b"-----BEGIN NOTHING-----");
+    assert_eq!(look(&secrets, now()).trouble.unwrap().reason.as_str(), "SecretMalformed");
+}
+
+#[test]
+fn certificates_of_two_clusters_do_not_trust_each_other() {
+    let (mut ours, theirs) = (issued(), issued());
+    ours.insert("core-server-tls".into(), theirs["core-server-tls"].clone());
+    let plan = plan_certificates(&cluster(), &ours, now());
+    assert_eq!(plan.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Server]);
+}

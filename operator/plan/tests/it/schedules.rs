@@ -1,0 +1,199 @@
+//! Backups by the clock, and which may go.
+
+use crds::backup::BackupPhase;
+use crds::conditions::{ConditionType, find};
+use crds::schedule::EtcdBackupScheduleStatus;
+use crds::{EtcdBackup, EtcdBackupSchedule};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use operator_plan::backup::{ObservedSchedule, SchedulePlan, plan_schedule};
+use proptest::prelude::*;
+
+use crate::world::{World, spec};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn schedule(cron: &str) -> EtcdBackupSchedule {
+    let mut schedule: EtcdBackupSchedule = serde_json::from_value(serde_json::json!({
+        "apiVersion": "kvnode.io/v1alpha1",
+        "kind": "EtcdBackupSchedule",
+        "metadata": {"name": "nightly", "namespace": "db", "uid": "s"},
+        "spec": {
+            "clusterRef": {"name": "core"},
+            "schedule": cron,
+            "store": {"local": {"claimName": "backups"}},
+            "retention": {"keepLast": 2},
+            "failedHistoryLimit": 1,
+        },
+    }))
+    .unwrap();
+    schedule.metadata.creation_timestamp = Some(Time(at("2026-11-20T12:00:00Z")));
+    schedule
+}
+
+fn observed(cron: &str, now: &str) -> ObservedSchedule {
+    ObservedSchedule {
+        now: at(now),
+        schedule: schedule(cron),
+        cluster: Some(World::new(spec(3)).cluster),
+        backups: Vec::new(),
+    }
+}
+
+fn condition(plan: &SchedulePlan, type_: ConditionType) -> (String, String) {
+    let found = find(&plan.status.conditions, type_).unwrap();
+    (found.reason.clone(), found.message.clone())
+}
+
+/// The created backup as it would come back from the API server.
+fn stored(plan: &SchedulePlan, phase: Option<BackupPhase>) -> EtcdBackup {
+    let mut backup = plan.create.clone().expect("a backup is created");
+    backup.metadata.uid = backup.metadata.name.clone();
+    let status = crds::backup::EtcdBackupStatus {
+        phase,
+        completed_at: phase.map(|_| Time(at("2026-11-23T03:01:00Z"))),
+        ..Default::default()
+    };
+    backup.status = Some(status);
+    backup
+}
+
+#[test]
+fn a_due_backup_is_made_once() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T02:59:59Z");
+    let plan = plan_schedule(&seen);
+    assert!(plan.create.is_none());
+    assert_eq!(plan.status.next_schedule_time, Some(Time(at("2026-11-21T03:00:00Z"))));
+    assert!(plan.recheck.as_secs() <= 1, "it wakes up when the backup is due");
+    seen.now = at("2026-11-21T03:00:00Z");
+    let plan = plan_schedule(&seen);
+    let backup = plan.create.clone().unwrap();
+    assert_eq!(backup.metadata.name.as_deref(), Some("nightly-2611210300"));
+    assert!(backup.metadata.owner_references.is_none(), "backups outlive their schedule");
+    // It exists: neither a second look nor a lost status makes another.
+    seen.backups = vec![stored(&plan, None)];
+    for status in [Some(plan.status), None] {
+        seen.schedule.status = status;
+        let again = plan_schedule(&seen);
+        assert!(again.create.is_none());
+        assert_eq!(again.status.active.as_deref(), Some("nightly-2611210300"));
+    }
+}
+
+#[test]
+fn a_missed_backup_is_made_late_but_not_too_late() {
+    // Down from before 3:00 until 3:50: made, for the time it was due.
+    let plan = plan_schedule(&observed("0 3 * * *", "2026-11-21T03:50:00Z"));
+    assert_eq!(plan.create.unwrap().metadata.name.as_deref(), Some("nightly-2611210300"));
+    // Until 5:00: more than startingDeadlineSeconds; told once.
+    let mut seen = observed("0 3 * * *", "2026-11-21T05:00:00Z");
+    let plan = plan_schedule(&seen);
+    assert!(plan.create.is_none());
+    assert_eq!(plan.events.iter().filter(|e| e.reason.as_str() == "BackupSkipped").count(), 1);
+    seen.schedule.status = Some(plan.status);
+    assert!(plan_schedule(&seen).events.is_empty());
+    // Days away: only the newest one that is due counts.
+    let plan = plan_schedule(&observed("*/10 * * * *", "2026-11-23T03:05:00Z"));
+    assert_eq!(plan.create.unwrap().metadata.name.as_deref(), Some("nightly-2611230300"));
+}
+
+#[test]
+fn two_backups_never_run_at_once() {
+    let mut seen = observed("*/10 * * * *", "2026-11-21T03:00:00Z");
+    seen.backups = vec![stored(&plan_schedule(&seen), Some(BackupPhase::Running))];
+    seen.now = at("2026-11-21T03:10:00Z");
+    let plan = plan_schedule(&seen);
+    assert!(plan.create.is_none());
+    assert!(condition(&plan, ConditionType::Ready).1.contains("waits for nightly-2611210300 to end"));
+    seen.backups[0].status.as_mut().unwrap().phase = Some(BackupPhase::Succeeded);
+    assert!(plan_schedule(&seen).create.is_some());
+}
+
+#[test]
+fn what_cannot_be_followed_is_a_condition_and_heals() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T03:00:00Z");
+    seen.schedule.spec.time_zone = "Mars/Olympus".into();
+    let plan = plan_schedule(&seen);
+    assert!(plan.create.is_none());
+    let (reason, message) = condition(&plan, ConditionType::Ready);
+    assert_eq!(reason, "UnknownTimeZone");
+    assert!(message.contains("Mars/Olympus") && message.contains("Europe/Berlin"));
+    assert_eq!(plan.events.len(), 1);
+    seen.schedule.status = Some(plan.status);
+    assert!(plan_schedule(&seen).events.is_empty(), "told once");
+    seen.schedule.spec.time_zone = "UTC".into();
+    assert!(plan_schedule(&seen).create.is_some());
+    seen.cluster = None;
+    assert_eq!(condition(&plan_schedule(&seen), ConditionType::Ready).0, "ClusterMissing");
+    seen.schedule.spec.suspend = true;
+    seen.cluster = Some(World::new(spec(3)).cluster);
+    let plan = plan_schedule(&seen);
+    assert_eq!((plan.create, plan.status.next_schedule_time), (None, None));
+}
+
+#[test]
+fn health_is_the_newest_backup_and_its_age() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T03:00:00Z");
+    assert_eq!(condition(&plan_schedule(&seen), ConditionType::BackupHealthy).0, "NoBackupYet");
+    let mut done = stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded));
+    done.status.as_mut().unwrap().completed_at = Some(Time(at("2026-11-21T03:01:00Z")));
+    seen.backups = vec![done];
+    assert_eq!(condition(&plan_schedule(&seen), ConditionType::BackupHealthy).0, "BackupFresh");
+    seen.now = at("2026-11-24T02:00:00Z");
+    assert_eq!(condition(&plan_schedule(&seen), ConditionType::BackupHealthy).0, "BackupStale");
+    seen.now = at("2026-11-22T03:00:00Z");
+    let failed = stored(&plan_schedule(&seen), Some(BackupPhase::Failed));
+    seen.backups.push(failed);
+    let plan = plan_schedule(&seen);
+    let (reason, message) = condition(&plan, ConditionType::BackupHealthy);
+    assert_eq!(reason, "BackupFailing");
+    assert!(message.contains("nightly-2611220300"));
+}
+
+#[test]
+fn a_steady_schedule_writes_nothing() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T03:00:30Z");
+    seen.backups = vec![stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded))];
+    let first = plan_schedule(&seen);
+    seen.schedule.status = Some(first.status.clone());
+    seen.now = at("2026-11-21T03:20:30Z");
+    let second = plan_schedule(&seen);
+    assert_eq!(second.status, first.status);
+    assert!(second.events.is_empty() && second.delete.is_empty());
+    assert_ne!(second.status, EtcdBackupScheduleStatus::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Whatever exists, the newest successful backup is never among those that go, and exactly the wished-for
+    /// number of successful ones stays.
+    #[test]
+    fn retention_keeps_the_newest_and_no_more_than_asked(
+        phases in proptest::collection::vec(0u8..4, 0..25),
+        keep in 1i32..6,
+    ) {
+        let mut seen = observed("0 * * * *", "2026-11-21T00:00:00Z");
+        seen.schedule.spec.retention.keep_last = keep;
+        for (hour, phase) in phases.iter().enumerate() {
+            seen.now = at("2026-11-21T00:00:00Z") + jiff::SignedDuration::from_hours(i64::try_from(hour).unwrap());
+            let mut one = seen.clone();
+            one.backups.clear();
+            let phase = [None, Some(BackupPhase::Running), Some(BackupPhase::Succeeded), Some(BackupPhase::Failed)]
+                [usize::from(*phase)];
+            seen.backups.push(stored(&plan_schedule(&one), phase));
+        }
+        let gone: Vec<String> = plan_schedule(&seen).delete.into_iter().map(|e| e.name).collect();
+        let of = |phase| seen.backups.iter().filter(move |b| b.status.as_ref().unwrap().phase == Some(phase));
+        let name = |b: &EtcdBackup| b.metadata.name.clone().unwrap();
+        let kept = of(BackupPhase::Succeeded).filter(|b| !gone.contains(&name(b))).count();
+        let keep = usize::try_from(keep).unwrap();
+        prop_assert_eq!(kept, of(BackupPhase::Succeeded).count().min(keep));
+        if let Some(newest) = of(BackupPhase::Succeeded).last() {
+            prop_assert!(!gone.contains(&name(newest)));
+        }
+        prop_assert!(of(BackupPhase::Running).all(|b| !gone.contains(&name(b))));
+    }
+}
