@@ -10,7 +10,9 @@ k() { kubectl --context "$DEMO_CONTEXT" --namespace "$DEMO_NAMESPACE" "$@"; }
 
 # show COMMAND...: prints a command as a user would type it, then runs it.
 show() {
-  printf '\n$ %s\n' "$(sed "s/^k /kubectl -n $DEMO_NAMESPACE /" <<<"$*")"
+  local typed=$*
+  if [ "$1" = k ]; then typed="kubectl -n $DEMO_NAMESPACE ${*:2}"; fi
+  printf '\n$ %s\n' "$typed"
   "$@"
 }
 
