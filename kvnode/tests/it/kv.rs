@@ -207,3 +207,31 @@ fn unknown_methods_are_named_as_grpc_go_names_them() {
         assert!(error.message().starts_with("unknown service"), "{error}");
     });
 }
+
+#[test]
+fn a_large_range_is_whole_and_does_not_stop_other_calls() {
+    let member = Member::start_with(Options::with(&["--client-threads=1", "--max-txn-ops=2000"]));
+    block_on(async {
+        let mut kv = KvClient::new(member.channel()).max_decoding_message_size(64 << 20);
+        for batch in 0..6 {
+            let put = |n: i32| RequestOp {
+                request: Some(request_op::Request::RequestPut(PutRequest {
+                    key: format!("k{:06}", batch * 1000 + n).into(),
+                    value: vec![b'v'; 100].into(),
+                    ..PutRequest::default()
+                })),
+            };
+            kv.txn(TxnRequest { success: (0..1000).map(put).collect(), ..TxnRequest::default() })
+                .await
+                .unwrap();
+        }
+        let all = RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() };
+        let one = RangeRequest { key: "k000001".into(), ..RangeRequest::default() };
+        let mut other = kv.clone();
+        let (all, one) = tokio::join!(kv.range(all), other.range(one));
+        let all = all.unwrap().into_inner();
+        assert_eq!((all.kvs.len(), all.count, all.more), (6000, 6000, false));
+        assert!(all.kvs.is_sorted_by(|a, b| a.key < b.key));
+        assert_eq!(one.unwrap().into_inner().count, 1);
+    });
+}

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use kvnode_mvcc::{Response, is_read_only, is_serializable, validate};
+use kvnode_mvcc::{Response, View, is_read_only, is_serializable, validate};
 use kvnode_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest,
     PutRequest, PutResponse, RangeRequest, TxnRequest, TxnResponse,
@@ -16,6 +16,7 @@ use super::{
     call::Call,
     codec::RangeAnswer,
     convert::{self, wrong_answer},
+    maintenance::off_thread,
 };
 use crate::client::error::{not_supported_for_learner, status};
 
@@ -38,9 +39,28 @@ async fn read(call: &Call, request: &RangeRequest) -> Result<RangeAnswer, Status
     if !request.serializable {
         services.node.linearize().await.map_err(status)?;
     }
-    let result = services.node.reader().view().range(request).map_err(status)?;
+    let view = services.node.reader().view();
+    let result = if is_large(&view, request) {
+        let request = request.clone();
+        off_thread(move || view.range(&request)).await?
+    } else {
+        view.range(request)
+    };
+    let result = result.map_err(status)?;
     Ok(RangeAnswer::new(services.header(result.revision), result))
 }
+
+/// Whether reading would keep the thread from its other connections for long. Counting costs next to nothing.
+fn is_large(view: &View, request: &RangeRequest) -> bool {
+    if request.range_end.is_empty() || request.count_only || (1..=LARGE_RANGE_KEYS).contains(&request.limit) {
+        return false;
+    }
+    let count = RangeRequest { count_only: true, ..request.clone() };
+    view.range(&count).is_ok_and(|result| result.count > LARGE_RANGE_KEYS)
+}
+
+/// Keys that are read on the spot: a millisecond's work, at which handing it over and back begins to pay.
+const LARGE_RANGE_KEYS: i64 = 5_000;
 
 /// Writes a key.
 pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status> {
