@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kvnode_mvcc::{ApplyError, Response, View};
-use kvnode_proto::etcdserverpb::{CompactionRequest, InternalRaftRequest, PutRequest, RangeRequest, RequestHeader};
+use kvnode_proto::etcdserverpb::{
+    CompactionRequest, InternalRaftRequest, PutRequest, RangeRequest, RequestHeader,
+};
 use prost::Message as _;
 
 use crate::{
@@ -106,10 +108,12 @@ pub fn encode(number: u64, wish: &Wish) -> Option<Bytes> {
     match wish {
         Wish::Read { .. } => return None,
         Wish::Put { key, value } => {
-            request.put = Some(PutRequest { key: key.clone(), value: value.clone(), ..PutRequest::default() });
+            request.put =
+                Some(PutRequest { key: key.clone(), value: value.clone(), ..PutRequest::default() });
         }
         Wish::Compact { revision } => {
-            request.compaction = Some(CompactionRequest { revision: *revision, ..CompactionRequest::default() });
+            request.compaction =
+                Some(CompactionRequest { revision: *revision, ..CompactionRequest::default() });
         }
     }
     Some(request.encode_to_vec().into())

@@ -38,7 +38,11 @@ pub(crate) fn disturb(sim: &mut Sim) -> Judgement {
         }
         4..=6 => {
             let after = sim.random.below(20);
-            let plan = if sim.random.chance(500) { CrashPlan::AtSync(after / 3) } else { CrashPlan::AtChange(after) };
+            let plan = if sim.random.chance(500) {
+                CrashPlan::AtSync(after / 3)
+            } else {
+                CrashPlan::AtChange(after)
+            };
             sim.machine(id).disk.arm(plan);
         }
         7..=8 => partition(sim, id),
@@ -99,9 +103,11 @@ pub(crate) fn administer(sim: &mut Sim) -> Judgement {
     sim.after(delay, Event::Administer);
     let Some(leader) = sim.leader() else { return Ok(()) };
     if let Some(change) = next_change(sim, leader) {
-        let valid = sim.machine(leader).process.as_ref().is_some_and(|process| {
-            process.store.view().validate_conf_change(&change, 1).is_ok()
-        });
+        let valid = sim
+            .machine(leader)
+            .process
+            .as_ref()
+            .is_some_and(|process| process.store.view().validate_conf_change(&change, 1).is_ok());
         if valid {
             sim.note(|| format!("m{leader} is asked for {:?} of m{}", change.r#type(), change.node_id));
             return sim.with(leader, |process| {
@@ -127,7 +133,8 @@ pub(crate) fn administer(sim: &mut Sim) -> Judgement {
 }
 
 fn next_change(sim: &mut Sim, leader: u64) -> Option<ConfChange> {
-    let lost = sim.membership.keys().copied().find(|id| sim.machines.get(id).is_none_or(|machine| machine.lost));
+    let lost =
+        sim.membership.keys().copied().find(|id| sim.machines.get(id).is_none_or(|machine| machine.lost));
     if let Some(id) = lost {
         return Some(removal(id));
     }
@@ -141,14 +148,18 @@ fn next_change(sim: &mut Sim, leader: u64) -> Option<ConfChange> {
     }
     match sim.random.below(10) {
         // Ids are never used again.
-        0..=3 if voters.len() < 5 => Some(addition(sim.machines.keys().max().map_or(1, |highest| highest + 1))),
+        0..=3 if voters.len() < 5 => {
+            Some(addition(sim.machines.keys().max().map_or(1, |highest| highest + 1)))
+        }
         4..=5 if voters.len() > 3 => sim.random.pick(&voters).map(removal),
         _ => None,
     }
 }
 
 fn caught_up(sim: &Sim, leader: u64, learner: u64) -> bool {
-    let Some(process) = sim.machines.get(&leader).and_then(|machine| machine.process.as_ref()) else { return false };
+    let Some(process) = sim.machines.get(&leader).and_then(|machine| machine.process.as_ref()) else {
+        return false;
+    };
     let status = process.raft.status();
     let close = |matched: u64| matched * 10 >= status.last * 9;
     status.role == Role::Leader
@@ -179,6 +190,7 @@ fn promotion(id: u64) -> ConfChange {
 pub(crate) fn heal(sim: &mut Sim) {
     sim.note(|| "everything heals".to_owned());
     sim.healed = true;
+    sim.healed_at = sim.now;
     sim.network.heal();
     sim.network.weather = Weather::CALM;
     let ids: Vec<u64> = sim.machines.keys().copied().collect();

@@ -7,8 +7,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use kvnode_mvcc::{
-    ApplyError, BUCKETS, ConfChangeOutcome, Config as StoreConfig, MemberId as StoreMember, RaftIndex, Response,
-    ScrubProgress, Store, Term, View,
+    ApplyError, BUCKETS, ConfChangeOutcome, Config as StoreConfig, MemberId as StoreMember, RaftIndex,
+    Response, ScrubProgress, Store, Term, View,
     membership::{Member, json},
 };
 use kvnode_proto::{
@@ -17,7 +17,8 @@ use kvnode_proto::{
     walpb,
 };
 use kvnode_raft::{
-    Config as RaftConfig, DurableState, LogStart, MemberId, PreVote, RaftNode, ReadState, Ready, Role, conf_change,
+    Config as RaftConfig, DurableState, LogStart, MemberId, PreVote, RaftNode, ReadState, Ready, Role,
+    conf_change,
 };
 use kvnode_storage::{
     bolt::{BucketSource, Layout},
@@ -226,7 +227,9 @@ impl Process {
         }
         found.torn_tail = replay.torn.is_some();
         let (store, conf_state) = match &opened {
-            Some(checkpoint) => (restore(id, disk, checkpoint)?, checkpoint.conf_state.clone().unwrap_or_default()),
+            Some(checkpoint) => {
+                (restore(id, disk, checkpoint)?, checkpoint.conf_state.clone().unwrap_or_default())
+            }
             None => (Store::new(store_config()), mark.conf_state.clone().unwrap_or_default()),
         };
         let durable = DurableState {
@@ -315,7 +318,8 @@ impl Process {
                     match ready.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) {
                         Some(meta) => {
                             self.finish_group(&mut group, &mut effects)?;
-                            let installed = self.wal.install_snapshot(&mark_of(meta), ready.hard_state.as_ref());
+                            let installed =
+                                self.wal.install_snapshot(&mark_of(meta), ready.hard_state.as_ref());
                             io(&self.disk, self.id, installed)?;
                             self.wal.append(None, &ready.entries);
                         }
@@ -420,7 +424,11 @@ impl Process {
         let opened = io(&disk, self.id, checkpoint::open(&disk, &dir))?
             .ok_or_else(|| Violation(format!("member {}: the installed snapshot is gone", self.id)))?;
         if opened.index != meta.index {
-            return Err(Violation(format!("member {}: snapshot {} instead of {meta:?}", self.id, opened.index)).into());
+            return Err(Violation(format!(
+                "member {}: snapshot {} instead of {meta:?}",
+                self.id, opened.index
+            ))
+            .into());
         }
         self.store = restore(self.id, &disk, &opened)?;
         self.scrub = ScrubProgress::More;
@@ -463,7 +471,8 @@ impl Process {
     /// Stores a received state durably, before raft hears of it.
     pub fn receive_state(&self, index: u64, state: &[u8]) -> Result<(), Fault> {
         let vfs: Arc<dyn Vfs> = Arc::new(self.disk.clone());
-        let mut receiver = io(&self.disk, self.id, Receiver::create(vfs, &data_dir().received_snapshot(index)))?;
+        let mut receiver =
+            io(&self.disk, self.id, Receiver::create(vfs, &data_dir().received_snapshot(index)))?;
         for chunk in state.chunks(10_000) {
             io(&self.disk, self.id, receiver.write(chunk))?;
         }

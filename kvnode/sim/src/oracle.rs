@@ -91,7 +91,9 @@ impl Oracle {
             (other.compact_revision, other.hash_revision) == (hash.compact_revision, hash.hash_revision)
         };
         if known.iter().any(|(other, _)| other.hash_revision != hash.hash_revision) {
-            return broken(format!("members differ in their revision at index {index}: {known:?}, {member}: {hash:?}"));
+            return broken(format!(
+                "members differ in their revision at index {index}: {known:?}, {member}: {hash:?}"
+            ));
         }
         match known.iter().find(|(other, _)| same(other)) {
             Some((other, _)) if *other == hash => self.hashes_compared += 1,
@@ -210,7 +212,8 @@ mod tests {
 
     #[test]
     fn answers_that_fit_the_order_of_revisions_are_accepted() {
-        judge([write(0, 10, 2), read(5, 20, 2, 2), write(6, 30, 3), read(7, 31, 2, 2), read(40, 50, 4, 4)]).unwrap();
+        judge([write(0, 10, 2), read(5, 20, 2, 2), write(6, 30, 3), read(7, 31, 2, 2), read(40, 50, 4, 4)])
+            .unwrap();
     }
 
     #[test]

@@ -93,6 +93,9 @@ pub struct Sim {
     /// Members as of the newest change that anybody applied; learners are false.
     pub(crate) membership: BTreeMap<u64, bool>,
     pub(crate) healed: bool,
+    /// When the newest acknowledged write was asked for, and when everything was healed.
+    newest_write_began: u64,
+    pub(crate) healed_at: u64,
 }
 
 impl Sim {
@@ -115,6 +118,8 @@ impl Sim {
             trace: VecDeque::new(),
             membership: BTreeMap::new(),
             healed: false,
+            newest_write_began: 0,
+            healed_at: 0,
         };
         for id in &founders {
             sim.add_machine(*id, founders.clone());
@@ -150,7 +155,10 @@ impl Sim {
         let deadline = self.now + RECOVERY;
         while !self.has_converged() {
             if self.now >= deadline {
-                return Err(Violation(format!("no progress after everything was healed: {}", self.describe())));
+                return Err(Violation(format!(
+                    "no progress after everything was healed: {}",
+                    self.describe()
+                )));
             }
             self.run_until(self.now + SECOND)?;
         }
@@ -412,13 +420,15 @@ impl Sim {
         if first && matches!(applied.response, Some(Ok(Response::Compact))) {
             self.stats.compactions += 1;
         }
-        let number = applied.request.as_ref().and_then(|request| request.header.as_ref()).map(|header| header.id);
+        let number =
+            applied.request.as_ref().and_then(|request| request.header.as_ref()).map(|header| header.id);
         if let (Some(number), Some(response)) = (number, &applied.response)
             && self.machine(id).waiting.remove(&number)
         {
             let client = self.clients.open.get(&number).map(|operation| operation.client);
             if let Some(done) = self.clients.answer_write(number, response, self.now)? {
                 self.stats.writes += 1;
+                self.newest_write_began = self.newest_write_began.max(done.began);
                 self.oracle.done(done);
             }
             if let Some(client) = client {
@@ -543,12 +553,15 @@ impl Sim {
             self.note(|| format!("m{to} receives a snapshot of {} at term {}", meta.index, meta.term));
         }
         let outcome = self.with(to, |process| {
-            if let (Some(state), Some(meta)) = (state, message.snapshot.as_ref().and_then(|s| s.metadata.as_ref())) {
+            if let (Some(state), Some(meta)) =
+                (state, message.snapshot.as_ref().and_then(|s| s.metadata.as_ref()))
+            {
                 process.receive_state(meta.index, &state)?;
             }
             if kind == MessageType::MsgAppResp && message.reject && process.role() == Role::Leader {
                 let progress = process.raft.status().progress;
-                stale = progress.iter().any(|peer| peer.id.0 == message.from && message.index <= peer.matched);
+                stale =
+                    progress.iter().any(|peer| peer.id.0 == message.from && message.index <= peer.matched);
             }
             // What is not for it, it ignores, as the server does.
             let _ = process.raft.step(message);
@@ -564,8 +577,12 @@ impl Sim {
     }
 
     fn client_begins(&mut self, client: usize) -> Judgement {
-        let up: Vec<u64> =
-            self.machines.iter().filter(|(_, machine)| machine.process.is_some()).map(|(id, _)| *id).collect();
+        let up: Vec<u64> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| machine.process.is_some())
+            .map(|(id, _)| *id)
+            .collect();
         let Some(id) = self.random.pick(&up) else {
             self.client_rests(client);
             return Ok(());
@@ -593,7 +610,7 @@ impl Sim {
         Ok(())
     }
 
-    /// Whether all members run, agree on how far the log goes, and that is beyond what was there when all was healed.
+    /// Whether all members run, a write that was asked for after the healing succeeded, and everybody applied all there is.
     fn has_converged(&self) -> bool {
         let mut applied = Vec::new();
         for (id, _) in self.membership.iter() {
@@ -602,8 +619,10 @@ impl Sim {
             };
             applied.push((process.store.applied().0.0, process.raft.term_and_commit().1));
         }
-        let served = self.healed && self.clients.open.is_empty();
-        served && applied.windows(2).all(|pair| pair[0] == pair[1]) && applied.iter().all(|(at, commit)| at == commit)
+        let served = self.newest_write_began > self.healed_at && self.clients.open.is_empty();
+        served
+            && applied.windows(2).all(|pair| pair[0] == pair[1])
+            && applied.iter().all(|(at, commit)| at == commit)
     }
 
     /// Everybody has every acknowledged write, and the same of everything.

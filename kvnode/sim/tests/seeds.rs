@@ -6,6 +6,7 @@
 use kvnode_sim::{Settings, Sim, Stats};
 
 const SECONDS: u64 = 30;
+const SEEDS: u64 = 200;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
@@ -24,11 +25,41 @@ fn clusters_keep_their_promises_in_every_storm() {
         eprintln!("{:#?}", run(seed));
         return;
     }
+    let seeds = setting("KVNODE_SIM_SEEDS").unwrap_or(SEEDS);
     let mut total = Stats::default();
-    for seed in 0..setting("KVNODE_SIM_SEEDS").unwrap_or(200) {
+    for seed in 0..seeds {
         total += run(seed);
     }
     eprintln!("{total:#?}");
+    if seeds >= SEEDS {
+        check_coverage(&total);
+    }
+}
+
+/// A storm in which nothing happens proves nothing.
+fn check_coverage(total: &Stats) {
+    let each = [
+        ("acknowledged writes", total.writes, 2000),
+        ("linearizable reads", total.reads, 2000),
+        ("operations of unknown outcome", total.unknown, 100),
+        ("elections", total.elections, 300),
+        ("kills", total.kills, 100),
+        ("power cuts between steps", total.power_cuts, 100),
+        ("power cuts within writes", total.cuts_in_write, 100),
+        ("members lost with their disk", total.lost_members, 20),
+        ("torn tails", total.torn_tails, 1),
+        ("partitions", total.partitions, 100),
+        ("checkpoints", total.checkpoints, 500),
+        ("snapshots installed", total.snapshots, 20),
+        ("membership changes", total.conf_changes, 100),
+        ("leaders moved", total.transfers, 10),
+        ("rejects that came late", total.stale_rejects, 10),
+        ("compactions", total.compactions, 20),
+        ("hashes compared", total.hashes_compared, 500),
+    ];
+    for (what, count, least) in each {
+        assert!(count >= least, "only {count} {what}: the simulation no longer reaches what it is for");
+    }
 }
 
 #[test]

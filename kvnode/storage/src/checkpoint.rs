@@ -59,7 +59,9 @@ pub enum CheckpointError {
         field: &'static str,
     },
     /// The image is unusable.
-    #[error("checkpoint unusable: {0}; replace this member with an empty data directory, or restore a backup")]
+    #[error(
+        "checkpoint unusable: {0}; replace this member with an empty data directory, or restore a backup"
+    )]
     Image(#[from] SnapshotError),
 }
 
@@ -105,8 +107,9 @@ pub fn write_to(vfs: &dyn Vfs, path: &Path, source: &dyn BucketSource) -> Result
     let layout = Layout::measure(source)?;
     let length = snapshot_bytes(&layout);
     let temporary = vfs::temporary_name(path);
-    let file =
-        vfs.open(&temporary, OpenMode::CreateOrTruncate).map_err(CheckpointError::io("create", &temporary))?;
+    let file = vfs
+        .open(&temporary, OpenMode::CreateOrTruncate)
+        .map_err(CheckpointError::io("create", &temporary))?;
     file.allocate(length).map_err(CheckpointError::io("reserve space for", &temporary))?;
     write_snapshot(source, &layout, &mut FileWriter::new(&*file)).map_err(|error| match error {
         BoltError::Output { source } => CheckpointError::io("write", &temporary)(source),
@@ -145,7 +148,8 @@ pub fn open(vfs: &dyn Vfs, data_dir: &DataDir) -> Result<Option<Checkpoint>, Che
             }
             b"term" => checkpoint.term = be_u64(&value).ok_or_else(|| malformed("term"))?,
             b"confState" => {
-                let json: ConfStateJson = serde_json::from_slice(&value).map_err(|_| malformed("confState"))?;
+                let json: ConfStateJson =
+                    serde_json::from_slice(&value).map_err(|_| malformed("confState"))?;
                 checkpoint.conf_state = Some(json.into());
             }
             b"storageVersion" => {

@@ -155,8 +155,10 @@ impl Identity {
             return Err(IdentityError::Malformed { path, reason: "it is too long".into() });
         }
         let text = vfs::read_all(&*file).map_err(io("read"))?;
-        let malformed =
-            |error: serde_json::Error| IdentityError::Malformed { path: path.clone(), reason: error.to_string() };
+        let malformed = |error: serde_json::Error| IdentityError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
         let VersionOnly { version } = serde_json::from_slice(&text).map_err(malformed)?;
         if version > IDENTITY_VERSION {
             return Err(IdentityError::Newer { path, found: version });

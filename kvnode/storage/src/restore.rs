@@ -120,7 +120,11 @@ fn write_log(vfs: &Arc<dyn Vfs>, dir: &Path, plan: &RestorePlan, commit: u64) ->
     let vote = plan.conf_state.voters.first().copied().unwrap_or(0);
     wal.append(Some(&HardState { term: TERM, vote, commit }), &plan.entries);
     wal.sync()?;
-    wal.mark_snapshot(&walpb::Snapshot { index: commit, term: TERM, conf_state: Some(plan.conf_state.clone()) })
+    wal.mark_snapshot(&walpb::Snapshot {
+        index: commit,
+        term: TERM,
+        conf_state: Some(plan.conf_state.clone()),
+    })
 }
 
 /// The snapshot's buckets with those facts replaced that belong to the cluster, not to the keys.
@@ -133,11 +137,14 @@ struct Overlay<'a> {
 
 impl Overlay<'_> {
     fn stored<'a>(&'a self, bucket: &str) -> impl Iterator<Item = (Bytes, Bytes)> + use<'a> {
-        self.reader.items(bucket).map_while(|item| item.map_err(|error| self.failed.replace(Some(error))).ok())
+        self.reader
+            .items(bucket)
+            .map_while(|item| item.map_err(|error| self.failed.replace(Some(error))).ok())
     }
 
     fn meta(&self) -> Vec<(Bytes, Bytes)> {
-        let conf_state = serde_json::to_vec(&ConfStateJson::from(self.plan.conf_state.clone())).unwrap_or_default();
+        let conf_state =
+            serde_json::to_vec(&ConfStateJson::from(self.plan.conf_state.clone())).unwrap_or_default();
         let replaced = [
             ("consistent_index", Bytes::copy_from_slice(&self.commit.to_be_bytes())),
             ("term", Bytes::copy_from_slice(&TERM.to_be_bytes())),

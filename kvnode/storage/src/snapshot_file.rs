@@ -149,7 +149,11 @@ fn verify_open(file: &dyn File, path: &Path, trailer: Trailer) -> Result<u64, Sn
     let mut expected = [0; TRAILER_BYTES as usize];
     file.read_exact_at(&mut expected, image_bytes).map_err(SnapshotError::io("read", path))?;
     if found != expected {
-        return Err(SnapshotError::WrongHash { path: path.to_owned(), expected: hex(&expected), found: hex(&found) });
+        return Err(SnapshotError::WrongHash {
+            path: path.to_owned(),
+            expected: hex(&expected),
+            found: hex(&found),
+        });
     }
     Ok(image_bytes)
 }
@@ -188,8 +192,9 @@ impl Receiver {
         if let Some(parent) = path.parent() {
             vfs::create_dir_durably(&*vfs, parent).map_err(SnapshotError::io("create", parent))?;
         }
-        let file =
-            vfs.open(&temporary, OpenMode::CreateOrTruncate).map_err(SnapshotError::io("create", &temporary))?;
+        let file = vfs
+            .open(&temporary, OpenMode::CreateOrTruncate)
+            .map_err(SnapshotError::io("create", &temporary))?;
         Ok(Self { vfs, path: path.to_owned(), temporary, file, offset: 0 })
     }
 
@@ -221,14 +226,21 @@ impl Receiver {
             }
         }
         self.file.sync_data().map_err(SnapshotError::io("sync", &self.temporary))?;
-        self.vfs.rename(&self.temporary, &self.path).map_err(SnapshotError::io("rename into place", &self.path))?;
-        vfs::sync_parent(&*self.vfs, &self.path).map_err(SnapshotError::io("sync the parent of", &self.path))?;
+        self.vfs
+            .rename(&self.temporary, &self.path)
+            .map_err(SnapshotError::io("rename into place", &self.path))?;
+        vfs::sync_parent(&*self.vfs, &self.path)
+            .map_err(SnapshotError::io("sync the parent of", &self.path))?;
         Ok(Reader::open(&*self.vfs, &self.path)?)
     }
 
     fn check(&self, announced_bytes: Option<u64>, trailer: Trailer) -> Result<(), SnapshotError> {
         if let Some(expected) = announced_bytes.filter(|expected| *expected != self.offset) {
-            return Err(SnapshotError::WrongLength { path: self.path.clone(), length: self.offset, expected });
+            return Err(SnapshotError::WrongLength {
+                path: self.path.clone(),
+                length: self.offset,
+                expected,
+            });
         }
         verify_open(&*self.file, &self.path, trailer)?;
         check_pages(&Reader::open(&*self.vfs, &self.temporary)?)?;

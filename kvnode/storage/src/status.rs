@@ -46,9 +46,13 @@ pub fn status(vfs: &dyn Vfs, path: &Path) -> Result<Status, BoltError> {
             status.hash = crc32c::crc32c_append(status.hash, &key);
             status.hash = crc32c::crc32c_append(status.hash, &value);
             match bucket {
-                "key" => count_revision(&mut status, &mut live, &key, &value)
-                    .ok_or(BoltError::NotBolt { path: path.to_owned(), reason: "a revision in it is malformed" })?,
-                "meta" if key == "storageVersion" => status.version = String::from_utf8_lossy(&value).into_owned(),
+                "key" => count_revision(&mut status, &mut live, &key, &value).ok_or(BoltError::NotBolt {
+                    path: path.to_owned(),
+                    reason: "a revision in it is malformed",
+                })?,
+                "meta" if key == "storageVersion" => {
+                    status.version = String::from_utf8_lossy(&value).into_owned()
+                }
                 _ => {}
             }
         }
@@ -62,7 +66,12 @@ pub fn status(vfs: &dyn Vfs, path: &Path) -> Result<Status, BoltError> {
 /// Bytes of a revision: main, an underscore, sub.
 const REVISION_BYTES: usize = 17;
 
-fn count_revision(status: &mut Status, live: &mut HashSet<Box<[u8]>>, key: &[u8], value: &[u8]) -> Option<()> {
+fn count_revision(
+    status: &mut Status,
+    live: &mut HashSet<Box<[u8]>>,
+    key: &[u8],
+    value: &[u8],
+) -> Option<()> {
     if key.len() < REVISION_BYTES {
         return None;
     }

@@ -108,7 +108,8 @@ fn every_shape_of_tree_is_read_back() {
             assert!(read.0 == buckets.0, "{count} values of {value_bytes} bytes");
         }
     }
-    let huge = Buckets::of("key", [(vec![1], vec![1; 10]), (vec![2], vec![2; 700_000]), (vec![3], vec![3; 10])]);
+    let huge =
+        Buckets::of("key", [(vec![1], vec![1; 10]), (vec![2], vec![2; 700_000]), (vec![3], vec![3; 10])]);
     assert!(read_back(&disk_with(&huge.image())).unwrap().0 == huge.0);
     let long_keys = Buckets::of("key", (0..50_u8).map(|n| (vec![n + 1; 6000], vec![n])));
     assert!(read_back(&disk_with(&long_keys.image())).unwrap().0 == long_keys.0);

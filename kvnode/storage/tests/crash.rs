@@ -162,11 +162,13 @@ fn start(disk: &SimDisk, member: &mut Member) -> Option<Wal> {
             return None;
         }
     }
-    let found = checkpoint::open(disk, &dir).map_err(|error| powered("checkpoint", error.to_string())).ok()?;
+    let found =
+        checkpoint::open(disk, &dir).map_err(|error| powered("checkpoint", error.to_string())).ok()?;
     let index = found.map_or(0, |checkpoint| checkpoint.index);
     assert!(index >= member.checkpoint, "checkpoint {} was durable, found {index}", member.checkpoint);
     assert!(index <= member.checkpoint_begun, "nobody wrote checkpoint {index}");
-    let marks = Wal::snapshot_marks(disk, &dir.wal()).map_err(|error| powered("marks", error.to_string())).ok()?;
+    let marks =
+        Wal::snapshot_marks(disk, &dir.wal()).map_err(|error| powered("marks", error.to_string())).ok()?;
     let from = marks.into_iter().rfind(|mark| mark.index <= index).unwrap_or_default();
     let (wal, replay) = Wal::open(vfs, &dir.wal(), &from, OPTIONS)
         .map_err(|error| powered("open", error.to_string()))

@@ -151,10 +151,22 @@ fn what_etcdutl_restores_from_our_snapshot_is_read_here() {
     let (snapshot, data) = (dir.path().join("s.db"), dir.path().join("data"));
     let source = store(2000);
     save(&source, &snapshot);
-    run(&tool, &[
-        "snapshot", "restore", snapshot.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--name", "m1",
-        "--initial-cluster", "m1=http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
-    ]);
+    run(
+        &tool,
+        &[
+            "snapshot",
+            "restore",
+            snapshot.to_str().unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--name",
+            "m1",
+            "--initial-cluster",
+            "m1=http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls",
+            "http://127.0.0.1:2380",
+        ],
+    );
     let data = DataDir::new(data);
     let found = checkpoint::open(&RealDisk, &data).unwrap().unwrap();
     check_pages(&found.reader).unwrap();
@@ -215,7 +227,8 @@ fn our_restore_replaces_the_members_and_keeps_the_keys() {
     assert!(bucket("key") == source.0["key"]);
     assert_eq!(bucket("cluster"), source.0["cluster"]);
     assert_eq!(bucket("members"), plan.members.iter().cloned().collect());
-    let (_, replay) = Wal::open(disk.clone(), &plan.data_dir.wal(), &Default::default(), WalOptions::default()).unwrap();
+    let (_, replay) =
+        Wal::open(disk.clone(), &plan.data_dir.wal(), &Default::default(), WalOptions::default()).unwrap();
     assert_eq!(replay.entries, plan.entries);
     assert_eq!(replay.metadata.cluster_id, 0xC);
     assert_eq!(Identity::load(&RealDisk, &plan.data_dir).unwrap(), Some(plan.identity.clone()));

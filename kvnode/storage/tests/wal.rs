@@ -107,7 +107,10 @@ fn a_log_is_read_back_over_many_segments() {
     assert!(replay.entries.iter().all(|entry| entry.data == noise(entry.index, 100)));
     assert_eq!(replay.torn, None);
     // A leader of a later term replaces the end.
-    wal.append(Some(&HardState { term: 2, vote: 0, commit: 199 }), &[Entry { term: 2, ..entry(151, b"new") }]);
+    wal.append(
+        Some(&HardState { term: 2, vote: 0, commit: 199 }),
+        &[Entry { term: 2, ..entry(151, b"new") }],
+    );
     wal.sync().unwrap();
     drop(wal);
     let (_, replay) = open(&disk, 2048).unwrap();
@@ -137,8 +140,7 @@ fn segments_behind_a_mark_are_released_and_used_again() {
     let error = open(&disk, 2048).unwrap_err();
     assert!(matches!(error, WalError::BeginsLater { index: 0, .. }), "{error}");
     let from = marks.last().unwrap();
-    let (mut wal, replay) =
-        Wal::open(Arc::new(disk.clone()), Path::new(DIR), from, options(2048)).unwrap();
+    let (mut wal, replay) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), from, options(2048)).unwrap();
     assert_eq!((indexes(&replay), replay.hard_state), (vec![], state(300)));
     wal.append(None, &[entry(301, b"on")]);
     wal.sync().unwrap();
@@ -374,7 +376,9 @@ fn a_sector_lost_with_nothing_but_a_length_word_in_it_loses_no_record() {
         let mut wal = create(&disk, 1 << 16);
         wal.append(None, &[entry(1, &noise(1, filler))]);
         wal.sync().unwrap();
-        let at = read_file(&disk, Path::new(FIRST)).unwrap().iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+        let at = read_file(&disk, Path::new(FIRST)).unwrap().iter().rposition(|byte| *byte != 0).unwrap()
+            as u64
+            + 1;
         let at = at.next_multiple_of(8);
         if at % 512 != 504 {
             continue;

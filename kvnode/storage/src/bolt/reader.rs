@@ -57,7 +57,8 @@ impl Reader {
         let mut items = Items::new(&reader, Some(Root::Page(meta.root_page)), PageSet::new(meta.high_water));
         while let Some(item) = items.next_item(ItemKind::Bucket) {
             let (name, value) = item?;
-            let name = String::from_utf8(name.to_vec()).map_err(|_| not_bolt("a bucket's name is not text"))?;
+            let name =
+                String::from_utf8(name.to_vec()).map_err(|_| not_bolt("a bucket's name is not text"))?;
             buckets.insert(name, bucket_root(&value).ok_or_else(|| not_bolt("a bucket has no root"))?);
         }
         reader.top_pages = items.into_pages();
@@ -201,7 +202,9 @@ impl PageSet {
     }
 
     fn position(&self, page: u64) -> Option<(usize, u64)> {
-        (page < self.limit).then(|| usize::try_from(page / 64).ok().map(|word| (word, 1 << (page % 64)))).flatten()
+        (page < self.limit)
+            .then(|| usize::try_from(page / 64).ok().map(|word| (word, 1 << (page % 64))))
+            .flatten()
     }
 
     fn contains(&self, page: u64) -> bool {
@@ -247,7 +250,15 @@ pub struct Items<'a> {
 
 impl<'a> Items<'a> {
     fn new(reader: &'a Reader, root: Option<Root>, pages: PageSet) -> Self {
-        Self { reader, root, stack: Vec::new(), window: Window::default(), pages, previous: None, lower_bound: None }
+        Self {
+            reader,
+            root,
+            stack: Vec::new(),
+            window: Window::default(),
+            pages,
+            previous: None,
+            lower_bound: None,
+        }
     }
 
     /// The pages seen, with those it was begun with.
@@ -278,14 +289,17 @@ impl<'a> Items<'a> {
                     *next += 1;
                     let item = item.ok_or_else(|| self.reader.damaged(page, "an item lies outside it"))?;
                     if item.is_bucket != (kind == ItemKind::Bucket) {
-                        return Err(self.reader.damaged(page, "a bucket where a value should be, or the reverse"));
+                        return Err(self
+                            .reader
+                            .damaged(page, "a bucket where a value should be, or the reverse"));
                     }
                     return self.ordered(page, item.key, item.value).map(Some);
                 }
                 Some(Level::Branch { page, branch, next }) if *next < branch.count() => {
                     let (page, child) = (*page, branch.child(*next));
                     *next += 1;
-                    let (key, child) = child.ok_or_else(|| self.reader.damaged(page, "a key lies outside it"))?;
+                    let (key, child) =
+                        child.ok_or_else(|| self.reader.damaged(page, "a key lies outside it"))?;
                     self.lower_bound = Some(key);
                     child
                 }
@@ -315,7 +329,9 @@ impl<'a> Items<'a> {
         self.reader.claim(&mut self.pages, page, header.overflow)?;
         let level = match header.flags {
             FLAG_LEAF => Leaf::new(data, header.count).map(|leaf| Level::Leaf { page, leaf, next: 0 }),
-            FLAG_BRANCH => Branch::new(data, header.count).map(|branch| Level::Branch { page, branch, next: 0 }),
+            FLAG_BRANCH => {
+                Branch::new(data, header.count).map(|branch| Level::Branch { page, branch, next: 0 })
+            }
             _ => return Err(self.reader.damaged(page, "it is neither a leaf nor a branch")),
         };
         self.stack.push(level.ok_or_else(|| self.reader.damaged(page, "its elements do not fit"))?);
@@ -323,8 +339,10 @@ impl<'a> Items<'a> {
     }
 
     fn enter_inline(&mut self, image: Bytes) -> Result<(), BoltError> {
-        let damaged = || self.reader.damaged(self.reader.meta.root_page, "a bucket kept in a value is malformed");
-        let header = PageHeader::get(&image).filter(|header| header.flags == FLAG_LEAF).ok_or_else(damaged)?;
+        let damaged =
+            || self.reader.damaged(self.reader.meta.root_page, "a bucket kept in a value is malformed");
+        let header =
+            PageHeader::get(&image).filter(|header| header.flags == FLAG_LEAF).ok_or_else(damaged)?;
         let leaf = Leaf::new(image, header.count).ok_or_else(damaged)?;
         self.stack.push(Level::Leaf { page: self.reader.meta.root_page, leaf, next: 0 });
         Ok(())
@@ -373,7 +391,8 @@ impl Window {
             let follows = (self.start..=end).contains(&offset) && !self.data.is_empty();
             let ahead = if follows { length.max(READ_AHEAD_BYTES as u64) } else { length };
             let ahead = ahead.min(reader.image_bytes() - offset);
-            let size = usize::try_from(ahead).map_err(|_| reader.damaged(0, "a page is larger than memory"))?;
+            let size =
+                usize::try_from(ahead).map_err(|_| reader.damaged(0, "a page is larger than memory"))?;
             let mut data = vec![0; size];
             reader.file.read_exact_at(&mut data, offset).map_err(BoltError::io("read", &reader.path))?;
             *self = Window { start: offset, data: data.into() };

@@ -11,7 +11,8 @@ use super::{
     BoltError, BucketSource,
     meta::Meta,
     page::{
-        ELEMENT_BUCKET, ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, PAGE_BYTES, PAGE_HEADER_BYTES, PageHeader,
+        ELEMENT_BUCKET, ELEMENT_BYTES, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, PAGE_BYTES, PAGE_HEADER_BYTES,
+        PageHeader,
     },
 };
 use crate::limits::LEAF_RUN_PAGES;
@@ -55,7 +56,8 @@ impl Layout {
 /// # Errors
 /// [`BoltError::Output`] from `out`; [`BoltError::BadSource`] if `source` is not what was measured.
 pub fn write_image(source: &dyn BucketSource, layout: &Layout, out: &mut dyn Write) -> Result<(), BoltError> {
-    let mut sink = Stream { out: io::BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, out), scratch: Vec::new() };
+    let mut sink =
+        Stream { out: io::BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, out), scratch: Vec::new() };
     for page in 0..2 {
         let meta = Meta {
             page_bytes: PAGE_BYTES as u32,
@@ -75,7 +77,13 @@ pub fn write_image(source: &dyn BucketSource, layout: &Layout, out: &mut dyn Wri
 
 /// Takes pages in the order of their numbers, without gaps.
 trait Sink {
-    fn leaf(&mut self, page: u64, run: u64, element_flags: u32, items: &[(Bytes, Bytes)]) -> Result<(), BoltError>;
+    fn leaf(
+        &mut self,
+        page: u64,
+        run: u64,
+        element_flags: u32,
+        items: &[(Bytes, Bytes)],
+    ) -> Result<(), BoltError>;
     fn branch(&mut self, page: u64, run: u64, children: &[Child]) -> Result<(), BoltError>;
     fn freelist(&mut self, page: u64) -> Result<(), BoltError>;
 }
@@ -328,7 +336,13 @@ impl Stream<'_> {
 const ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 impl Sink for Stream<'_> {
-    fn leaf(&mut self, page: u64, run: u64, element_flags: u32, items: &[(Bytes, Bytes)]) -> Result<(), BoltError> {
+    fn leaf(
+        &mut self,
+        page: u64,
+        run: u64,
+        element_flags: u32,
+        items: &[(Bytes, Bytes)],
+    ) -> Result<(), BoltError> {
         let mut head = self.header(page, FLAG_LEAF, items.len(), run);
         let mut data_at = items.len() * ELEMENT_BYTES;
         for (index, (key, value)) in items.iter().enumerate() {

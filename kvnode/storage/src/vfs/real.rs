@@ -130,7 +130,9 @@ impl File for RealFile {
             Err(error) if error == rustix::io::Errno::AGAIN || error == rustix::io::Errno::ACCESS => {
                 Err(ErrorKind::WouldBlock.into())
             }
-            Err(error) if error == rustix::io::Errno::NOLCK || error == rustix::io::Errno::OPNOTSUPP => Ok(()),
+            Err(error) if error == rustix::io::Errno::NOLCK || error == rustix::io::Errno::OPNOTSUPP => {
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -95,7 +95,12 @@ impl Wal {
     ///
     /// # Errors
     /// [`WalError::Exists`] if `dir` already holds one.
-    pub fn create(vfs: Arc<dyn Vfs>, dir: &Path, metadata: Metadata, options: WalOptions) -> Result<Self, WalError> {
+    pub fn create(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        metadata: Metadata,
+        options: WalOptions,
+    ) -> Result<Self, WalError> {
         if Self::exists(&*vfs, dir)? {
             return Err(WalError::Exists { dir: dir.to_owned() });
         }
@@ -239,7 +244,11 @@ impl Wal {
     /// Records durably that a snapshot from a leader, already durable elsewhere, takes the place of all that was here.
     /// `state` is the hard state that comes with it. Both become durable before anything behind them is written: an
     /// entry that follows a snapshot means nothing without it.
-    pub fn install_snapshot(&mut self, mark: &walpb::Snapshot, state: Option<&HardState>) -> Result<(), WalError> {
+    pub fn install_snapshot(
+        &mut self,
+        mark: &walpb::Snapshot,
+        state: Option<&HardState>,
+    ) -> Result<(), WalError> {
         let state = state.copied().unwrap_or(self.state);
         self.put_mark(mark);
         self.put_state(HardState { commit: state.commit.max(mark.index), ..state });
@@ -272,8 +281,11 @@ impl Wal {
         for name in self.segments.drain(..count) {
             let path = name.path_in(&self.dir);
             // Oldest first, so that whatever is left after a crash has its gap before all that is needed.
-            let outcome =
-                if std::mem::take(&mut room) { self.vfs.rename(&path, &recycled) } else { self.vfs.remove_file(&path) };
+            let outcome = if std::mem::take(&mut room) {
+                self.vfs.rename(&path, &recycled)
+            } else {
+                self.vfs.remove_file(&path)
+            };
             outcome.map_err(WalError::io("release", &path))?;
         }
         // A segment must not come back under its old name once its content is zeroed.
@@ -317,9 +329,11 @@ impl Wal {
         while !rest.is_empty() {
             let room = usize::try_from(UNSYNCED_BYTES_MAX - self.unsynced_bytes).unwrap_or(usize::MAX);
             let (now, later) = rest.split_at(room.min(rest.len()));
-            self.tail
-                .write_all_at(now, self.offset)
-                .map_err(|source| WalError::Io { action: "write", path: self.tail_path(), source })?;
+            self.tail.write_all_at(now, self.offset).map_err(|source| WalError::Io {
+                action: "write",
+                path: self.tail_path(),
+                source,
+            })?;
             self.offset += now.len() as u64;
             self.unsynced_bytes += now.len() as u64;
             if self.unsynced_bytes == UNSYNCED_BYTES_MAX {
@@ -334,7 +348,11 @@ impl Wal {
     }
 
     fn sync_tail(&mut self) -> Result<(), WalError> {
-        self.tail.sync_data().map_err(|source| WalError::Io { action: "sync", path: self.tail_path(), source })?;
+        self.tail.sync_data().map_err(|source| WalError::Io {
+            action: "sync",
+            path: self.tail_path(),
+            source,
+        })?;
         self.unsynced_bytes = 0;
         Ok(())
     }
@@ -369,7 +387,9 @@ impl Wal {
         next.write_all_at(&head, 0).map_err(WalError::io("write", &path))?;
         next.sync_data().map_err(WalError::io("sync", &path))?;
         next.lock_exclusive().map_err(lock_error(&path))?;
-        self.vfs.rename(&self.preparer.next_path(), &path).map_err(WalError::io("rename into place", &path))?;
+        self.vfs
+            .rename(&self.preparer.next_path(), &path)
+            .map_err(WalError::io("rename into place", &path))?;
         self.vfs.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
         self.segments.push(name);
         self.tail = next;

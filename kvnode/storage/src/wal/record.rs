@@ -125,7 +125,11 @@ mod tests {
         assert_eq!(encode_state(&mut scratch, &state), [0x08, 1, 0x10, 0, 0x18, 0]);
         assert_eq!(decode_state(&scratch), Some(state));
         assert_eq!(encode_mark(&walpb::Snapshot::default()), [0x08, 0, 0x10, 0]);
-        let mark = walpb::Snapshot { index: 5, term: 1, conf_state: Some(ConfState { voters: vec![9], ..Default::default() }) };
+        let mark = walpb::Snapshot {
+            index: 5,
+            term: 1,
+            conf_state: Some(ConfState { voters: vec![9], ..Default::default() }),
+        };
         assert_eq!(encode_mark(&mark), [0x08, 5, 0x10, 1, 0x1a, 2, 0x08, 9]);
         assert_eq!(decode_mark(&encode_mark(&mark)), Some(mark));
         let metadata = Metadata { node_id: 1, cluster_id: 128 };

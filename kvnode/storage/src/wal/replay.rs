@@ -137,7 +137,8 @@ impl Collector {
             self.term_at_from = (entry.index == self.from.index).then_some(entry.term);
             return Ok(());
         }
-        let position = usize::try_from(entry.index - self.from.index - 1).map_err(|_| "an entry out of order")?;
+        let position =
+            usize::try_from(entry.index - self.from.index - 1).map_err(|_| "an entry out of order")?;
         if position > self.entries.len() {
             return Err("entries are missing before this one");
         }
@@ -201,7 +202,11 @@ impl Collector {
 
 /// The marks of snapshots that the log says were taken, oldest first, up to its commit index. `names` is a run of
 /// segments without gaps.
-pub fn snapshot_marks(vfs: &dyn Vfs, dir: &Path, names: &[SegmentName]) -> Result<Vec<walpb::Snapshot>, WalError> {
+pub fn snapshot_marks(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    names: &[SegmentName],
+) -> Result<Vec<walpb::Snapshot>, WalError> {
     let mut marks = Vec::new();
     let mut commit = 0;
     let mut crc = None;
@@ -244,7 +249,9 @@ pub fn read_segments(
     for name in inner {
         let path = name.path_in(dir);
         let data = read_file(vfs, &path).map_err(WalError::io("read write-ahead log segment", &path))?;
-        scan::scan(&path, &data, Place::Inner, &mut crc, |position, record| collector.visit(&path, position, record))?;
+        scan::scan(&path, &data, Place::Inner, &mut crc, |position, record| {
+            collector.visit(&path, position, record)
+        })?;
     }
     let path = last.path_in(dir);
     let data = read_all(tail).map_err(WalError::io("read write-ahead log segment", &path))?;
@@ -255,7 +262,11 @@ pub fn read_segments(
     if let Some((at, position)) = collector.drop_unconfirmed() {
         // A new segment begins with a hard state, so what is unconfirmed cannot be in an older one.
         if at != path {
-            return Err(WalError::corrupt(&at, position.at, "a snapshot mark without a hard state behind it"));
+            return Err(WalError::corrupt(
+                &at,
+                position.at,
+                "a snapshot mark without a hard state behind it",
+            ));
         }
         ending.end = position.at;
         ending.torn = Some("a snapshot mark without the hard state that follows it");

@@ -52,7 +52,8 @@ pub fn scan(
     mut visit: impl FnMut(Position, Frame<'_>) -> Result<(), WalError>,
 ) -> Result<Ending, WalError> {
     let corrupt = |at, reason| WalError::corrupt(path, at, reason);
-    let head = frame::read_frame(file, 0).map_err(|_| corrupt(0, "the segment does not begin with a checksum"))?;
+    let head =
+        frame::read_frame(file, 0).map_err(|_| corrupt(0, "the segment does not begin with a checksum"))?;
     if head.kind != Kind::Crc || crc.is_some_and(|running| running != head.crc) {
         return Err(corrupt(0, "the segment does not continue the one before it"));
     }
@@ -91,7 +92,9 @@ enum Step<'a> {
 fn next_record(file: &[u8], at: usize, crc: u32, place: Place) -> Result<Step<'_>, &'static str> {
     let (reason, extent, cut) = match frame::read_frame(file, at) {
         Ok(record) if record.kind == Kind::Crc => return Err("a checksum record amid the segment"),
-        Ok(record) if crc32c::crc32c_append(crc, record.data) == record.crc => return Ok(Step::Record(record)),
+        Ok(record) if crc32c::crc32c_append(crc, record.data) == record.crc => {
+            return Ok(Step::Record(record));
+        }
         Ok(record) => ("checksum mismatch", at..record.end, Cut::No),
         Err(Fault::End) => return end_of_records(file, at, crc, place),
         Err(Fault::Bad { reason, extent, cut }) => (reason, extent, cut),

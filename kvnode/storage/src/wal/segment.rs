@@ -57,7 +57,9 @@ mod tests {
     use super::*;
 
     fn names(list: &[(u64, u64)]) -> Vec<SegmentName> {
-        list.iter().map(|(sequence, first_index)| SegmentName { sequence: *sequence, first_index: *first_index }).collect()
+        list.iter()
+            .map(|(sequence, first_index)| SegmentName { sequence: *sequence, first_index: *first_index })
+            .collect()
     }
 
     #[test]
@@ -66,7 +68,9 @@ mod tests {
         let path = name.path_in(Path::new("/w"));
         assert_eq!(path, Path::new("/w/000000000000001a-000000000000abcd.wal"));
         assert_eq!(SegmentName::parse("000000000000001a-000000000000abcd.wal"), Some(name));
-        for other in ["0.tmp", "1a-abcd.wal", "000000000000001a-000000000000abcd.wal.broken", "+00000000000001a-0.wal"] {
+        for other in
+            ["0.tmp", "1a-abcd.wal", "000000000000001a-000000000000abcd.wal.broken", "+00000000000001a-0.wal"]
+        {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }
     }
