@@ -123,7 +123,9 @@ impl Waiting {
     /// The reason of the closed set.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::PodMissing { .. } | Self::PodPending { .. } | Self::Template { .. } => Reason::WaitingForPod,
+            Self::PodMissing { .. } | Self::PodPending { .. } | Self::Template { .. } => {
+                Reason::WaitingForPod
+            }
             Self::Unschedulable { .. } => Reason::PodUnschedulable,
             Self::ImagePull { .. } => Reason::ImagePullFailed,
             Self::PodFailing { .. } => Reason::PodFailing,

@@ -141,11 +141,7 @@ fn progressing(told: &Told<'_>, operation: Option<&OperationProgress>) -> NewCon
     condition(type_, ConditionStatus::True, operation_reason(operation.type_), message)
 }
 
-fn degraded(
-    told: &Told<'_>,
-    operation: Option<&OperationProgress>,
-    previous: &[Condition],
-) -> NewCondition {
+fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[Condition]) -> NewCondition {
     let type_ = ConditionType::Degraded;
     let was = is(previous, type_, ConditionStatus::True);
     let before = find(previous, type_).filter(|_| was).map(|c| c.last_transition_time.0);

@@ -125,7 +125,10 @@ fn a_backup_becomes_a_job_and_then_a_record() {
     let status = plan.status.clone();
     assert_eq!(status.phase, Some(BackupPhase::Succeeded));
     assert!(is(&status.conditions, ConditionType::Ready, ConditionStatus::True));
-    assert_eq!((status.hash.as_deref(), status.revision, status.total_keys), (Some("fe01cf57"), Some(42), Some(7)));
+    assert_eq!(
+        (status.hash.as_deref(), status.revision, status.total_keys),
+        (Some("fe01cf57"), Some(42), Some(7))
+    );
     assert_eq!(status.total_size.as_deref(), Some("20 kB"));
     assert_eq!(status.duration_seconds, Some(12));
     assert_eq!(plan.events.len(), 1);
@@ -166,7 +169,8 @@ fn a_cluster_that_does_not_serve_is_waited_for() {
 #[test]
 fn a_failure_keeps_the_words_of_the_job() {
     let mut seen = observed();
-    seen.job = Some(job(JobOutcome::Failed, "cannot write s3://backups/x: 403 AccessDenied; check Secret s3-keys"));
+    seen.job =
+        Some(job(JobOutcome::Failed, "cannot write s3://backups/x: 403 AccessDenied; check Secret s3-keys"));
     let plan = plan_backup(&seen);
     assert_eq!(plan.status.phase, Some(BackupPhase::Failed));
     assert!(message(&plan.status).contains("403 AccessDenied"));

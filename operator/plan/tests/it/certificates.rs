@@ -50,7 +50,10 @@ fn put(secret: &mut Secret, key: &str, value: &[u8]) {
 fn five_secrets_are_issued_in_two_passes_and_then_none() {
     let secrets = issued();
     let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
-    assert_eq!(names, ["core-ca", "core-client-tls", "core-operator-tls", "core-peer-tls", "core-server-tls"]);
+    assert_eq!(
+        names,
+        ["core-ca", "core-client-tls", "core-operator-tls", "core-peer-tls", "core-server-tls"]
+    );
     let plan = plan_certificates(&cluster(), &secrets, now());
     assert!(plan.usable() && plan.issue.is_empty());
     assert_eq!(plan.expires, Some(days(90)));
@@ -134,7 +137,9 @@ fn a_users_secrets_are_checked_and_never_written() {
     let missing = look(&secrets, now()).trouble.unwrap();
     assert_eq!(missing.reason.as_str(), "SecretMissing");
     assert!(missing.message.contains("my-server") && missing.message.contains("tls.key"));
-    for (mine, theirs) in [("my-server", "core-server-tls"), ("my-peer", "core-peer-tls"), ("my-operator", "core-operator-tls")] {
+    for (mine, theirs) in
+        [("my-server", "core-server-tls"), ("my-peer", "core-peer-tls"), ("my-operator", "core-operator-tls")]
+    {
         let copy = secrets[theirs].clone();
         secrets.insert(mine.to_owned(), copy);
     }
@@ -147,7 +152,11 @@ fn a_users_secrets_are_checked_and_never_written() {
     let wrong = secrets["core-client-tls"].clone();
     secrets.insert("my-peer".into(), wrong);
     let trouble = look(&secrets, now()).trouble.unwrap();
-    assert!(trouble.message.contains("my-peer") && trouble.message.contains("*.core-peers.db.svc"), "{}", trouble.message);
+    assert!(
+        trouble.message.contains("my-peer") && trouble.message.contains("*.core-peers.db.svc"),
+        "{}",
+        trouble.message
+    );
     put(secrets.get_mut("my-peer").unwrap(), "tls.crt", b"-----BEGIN NOTHING-----");
     assert_eq!(look(&secrets, now()).trouble.unwrap().reason.as_str(), "SecretMalformed");
 }

@@ -97,7 +97,10 @@ fn the_template_hash_follows_what_pods_are_made_from_and_nothing_else() {
         change(&mut world);
         let cluster = validate(&world.cluster, &settings()).unwrap();
         let replicas = cluster.replicas;
-        let set = resources::stateful_set(&cluster, &StatefulSetInput { replicas, existing_template_storage: None });
+        let set = resources::stateful_set(
+            &cluster,
+            &StatefulSetInput { replicas, existing_template_storage: None },
+        );
         let annotations = set.spec.unwrap().template.metadata.unwrap().annotations.unwrap();
         annotations["kvnode.io/template-hash"].clone()
     };
@@ -105,8 +108,11 @@ fn the_template_hash_follows_what_pods_are_made_from_and_nothing_else() {
     assert_eq!(plain, hash(&|w| w.scale(5)));
     assert_eq!(plain, hash(&|w| w.cluster.spec.storage.size = "16Gi".into()));
     assert_ne!(plain, hash(&|w| w.cluster.spec.image = Some("other".into())));
-    assert_ne!(plain, hash(&|w| {
-        let annotation = ("kvnode.io/restartedAt".to_owned(), "now".to_owned());
-        w.cluster.metadata.annotations = Some([annotation].into_iter().collect());
-    }));
+    assert_ne!(
+        plain,
+        hash(&|w| {
+            let annotation = ("kvnode.io/restartedAt".to_owned(), "now".to_owned());
+            w.cluster.metadata.annotations = Some([annotation].into_iter().collect());
+        })
+    );
 }

@@ -74,7 +74,9 @@ fn command(world: &mut World, line: &str, said: &mut String) {
             world.partitioned.insert(number());
         }
         "heal" => world.partitioned.clear(),
-        "operator-dies" => world.cut = Some(if argument == Some("half-way") { Cut::Half } else { Cut::Before }),
+        "operator-dies" => {
+            world.cut = Some(if argument == Some("half-way") { Cut::Half } else { Cut::Before })
+        }
         "member-remove" => crate::toy::remove_by_hand(world, number()),
         "scale" => world.scale(i32::try_from(number()).unwrap()),
         "image" => world.cluster.spec.image = argument.map(str::to_owned),
@@ -87,7 +89,9 @@ fn command(world: &mut World, line: &str, said: &mut String) {
             world.cluster.metadata.annotations = Some([annotation].into_iter().collect());
         }
         "unpause" => world.cluster.metadata.annotations = None,
-        "no-storage-class" => world.storage_class = StorageClassView::Missing { name: argument.unwrap().to_owned() },
+        "no-storage-class" => {
+            world.storage_class = StorageClassView::Missing { name: argument.unwrap().to_owned() }
+        }
         "storage-class" => world.storage_class = StorageClassView::Usable,
         "forget-identity" => world.identity = None,
         "identity-of" => world.identity = Some((IdentityRecord::begun(argument.unwrap()), 1)),
@@ -163,6 +167,10 @@ fn status(world: &World, said: &mut String) {
         let _ = writeln!(said, "  {} {id} {:?} healthy {:?}", member.name, member.role, member.healthy);
     }
     for condition in status.conditions {
-        let _ = writeln!(said, "  {}={} {}: {}", condition.type_, condition.status, condition.reason, condition.message);
+        let _ = writeln!(
+            said,
+            "  {}={} {}: {}",
+            condition.type_, condition.status, condition.reason, condition.message
+        );
     }
 }
