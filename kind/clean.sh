@@ -6,15 +6,21 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# Clusters go before the operator that has to let them go, and the operator before the types it works on.
+# Clusters go before the operator that has to let them go, and the operator before the types it works on. Both stay
+# where anything else on that cluster lives by them.
 leave_context() {
   local kind
   for kind in etcdbackupschedules etcdbackups etcdoperations etcdclusters; do
     kubectl --context "$1" --namespace kvnode-demo delete "$kind.kvnode.io" --all --ignore-not-found --timeout=180s || true
   done
+  kubectl --context "$1" delete namespace kvnode-demo --ignore-not-found
+  if kubectl --context "$1" get etcdclusters.kvnode.io --all-namespaces -o name 2>/dev/null | grep -q .; then
+    echo "other EtcdClusters live on $1: the operator and its types stay"
+    return
+  fi
   helm uninstall kvnode-operator --kube-context "$1" --namespace kvnode-system --ignore-not-found --wait
-  kubectl --context "$1" delete namespace kvnode-demo kvnode-system --ignore-not-found
-  kubectl --context "$1" get crd -o name | grep '\.kvnode\.io$' | xargs -r kubectl --context "$1" delete
+  kubectl --context "$1" delete namespace kvnode-system --ignore-not-found
+  kubectl --context "$1" get crd -o name | { grep '\.kvnode\.io$' || true; } | xargs -r kubectl --context "$1" delete
 }
 
 remove_images() {
