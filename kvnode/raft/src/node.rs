@@ -138,7 +138,7 @@ impl RaftNode {
 
     /// One tick of time passed.
     pub fn tick(&mut self) {
-        if self.waits_for_own_log() {
+        if self.must_not_campaign() {
             return;
         }
         self.set_jitter();
@@ -156,6 +156,16 @@ impl RaftNode {
         raft.state != StateRole::Leader
             && raft.prs().is_singleton()
             && raft.raft_log.last_index() != raft.raft_log.persisted
+    }
+
+    /// A received snapshot is in the log but not yet in the state machine. An election begins by looking for membership
+    /// changes among the entries from the applied to the committed one, and the raft crate panics when they are gone.
+    fn waits_for_snapshot(&self) -> bool {
+        self.raw.store().start().index > self.raw.raft.raft_log.applied
+    }
+
+    fn must_not_campaign(&self) -> bool {
+        self.waits_for_own_log() || self.waits_for_snapshot()
     }
 
     /// Lets `ticks` of the first election timeout count as passed, as etcd's `--initial-election-tick-advance` does.
@@ -179,7 +189,7 @@ impl RaftNode {
 
     /// Begins an election now.
     pub fn campaign(&mut self) {
-        if self.waits_for_own_log() {
+        if self.must_not_campaign() {
             return;
         }
         self.elections += 1;
@@ -203,6 +213,9 @@ impl RaftNode {
             let entries: Vec<_> = m.take_entries().into();
             let taken = !entries.is_empty() && self.propose_from(m.from, entries).is_ok();
             return if taken { Ok(()) } else { Err(StepError::Dropped { from }) };
+        }
+        if m.get_msg_type() == MessageType::MsgTimeoutNow && self.must_not_campaign() {
+            return Err(StepError::Dropped { from });
         }
         if m.get_msg_type() == MessageType::MsgReadIndex && m.entries.len() != 1 {
             return Err(local);
@@ -363,6 +376,12 @@ impl RaftNode {
     #[must_use]
     pub fn leads_with_commit(&self) -> bool {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term()
+    }
+
+    /// Whether this leader is handing leadership over and takes no proposals until that succeeded or was given up.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_some()
     }
 
     /// Begins to hand leadership to a voter; a follower asks its leader to.

@@ -3,7 +3,7 @@
 //! It is the one writer of the [`Store`]. What an entry does is decided there; who waits for it is known here.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
@@ -172,6 +172,7 @@ impl ApplyLoop {
         match raftpb::EntryType::try_from(entry.r#type) {
             Ok(raftpb::EntryType::EntryNormal) if entry.data.is_empty() => {
                 self.store.apply_empty(index, term);
+                self.shared.raft.new_leader_term.store(entry.term, Ordering::Relaxed);
                 // The entry with which a leader begins its term: everything before is applied.
                 let now = self.shared.leader();
                 if now.role == Role::Leader && now.term == entry.term {
@@ -196,7 +197,7 @@ impl ApplyLoop {
         let id = request_id(&request);
         let outcome = self.store.apply(index, term, &request);
         if let Ok(response) = &outcome {
-            self.shared.metrics.mvcc.applied(&request, response);
+            self.shared.metrics.applied(&request, response);
         }
         if request.cluster_version_set.is_some() {
             self.follow_storage_version();

@@ -33,6 +33,10 @@ pub(crate) struct RaftLoop {
     reads: ReadRounds,
     /// Other members' reads that came before this leader could answer any.
     early_reads: Vec<raftpb::Message>,
+    /// Other members' proposals that came while leadership moved.
+    early_proposals: Vec<raftpb::Message>,
+    /// Requests proposed before this term are lost unless they are applied by the next tick.
+    lost_before: Option<u64>,
     next_tick: Instant,
     retry_held: bool,
 }
@@ -48,6 +52,8 @@ impl RaftLoop {
             held: VecDeque::new(),
             reads: ReadRounds::default(),
             early_reads: Vec::new(),
+            early_proposals: Vec::new(),
+            lost_before: None,
             next_tick,
             retry_held: false,
         }
@@ -57,7 +63,7 @@ impl RaftLoop {
     pub(crate) fn run(mut self) {
         self.dispatch();
         loop {
-            let deadline = self.reads.deadline().map_or(self.next_tick, |at| at.min(self.next_tick));
+            let deadline = self.deadline();
             let mut letters = std::mem::take(&mut self.letters);
             self.shared.inbox.take(&mut letters, deadline);
             if letters.stop {
@@ -76,6 +82,16 @@ impl RaftLoop {
             self.letters = letters;
         }
         self.reads.fail_all(&NodeError::Stopped);
+    }
+
+    /// When to go on without news.
+    fn deadline(&self) -> Instant {
+        let waiting = !self.held.is_empty() || !self.early_proposals.is_empty();
+        if self.retry_held && waiting {
+            // A leader was just found: what waited for one goes out at once.
+            return Instant::now();
+        }
+        self.reads.deadline().map_or(self.next_tick, |at| at.min(self.next_tick))
     }
 
     /// Reports of the log and apply threads, oldest facts first.
@@ -118,8 +134,15 @@ impl RaftLoop {
         // A leader that is too new to answer reads keeps them for the moment it can; raft would drop them.
         let read = message.r#type == raftpb::MessageType::MsgReadIndex as i32;
         let too_new = self.raft.role().0 == Role::Leader && !self.raft.leads_with_commit();
+        // Nor does a leader that hands over take proposals; the next one will.
+        let proposal = message.r#type == raftpb::MessageType::MsgProp as i32;
         if read && too_new && self.early_reads.len() < limits::EARLY_READS {
             self.early_reads.push(message);
+        } else if proposal
+            && self.raft.is_handing_over()
+            && self.early_proposals.len() < limits::EARLY_PROPOSALS
+        {
+            self.early_proposals.push(message);
         } else if let Err(e) = self.raft.step(message) {
             debug!(error = %e, "ignored a raft message");
         }
@@ -151,6 +174,11 @@ impl RaftLoop {
 
     /// Proposes what arrived, in order; requests that follow each other enter raft as one batch.
     fn take_proposals(&mut self, letters: &mut Letters) {
+        if !self.early_proposals.is_empty() && !self.raft.is_handing_over() && self.raft.role().1.is_some() {
+            for message in std::mem::take(&mut self.early_proposals) {
+                self.step(message);
+            }
+        }
         if std::mem::take(&mut self.retry_held) && !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             let waiting = held.into_iter().filter(|p| self.shared.waiters.is_waiting(p.id)).collect();
@@ -167,8 +195,9 @@ impl RaftLoop {
         for proposal in proposals {
             if let ProposalBody::ConfChange(change) = &proposal.body {
                 self.propose_batch(&mut batch);
-                if let Err(e) = self.raft.propose_conf_change(change) {
-                    self.not_proposed(vec![proposal], e);
+                match self.raft.propose_conf_change(change) {
+                    Ok(()) => self.proposed(&[proposal]),
+                    Err(e) => self.not_proposed(vec![proposal], e),
                 }
             } else {
                 batch.push(proposal);
@@ -186,9 +215,15 @@ impl RaftLoop {
             ProposalBody::Request(data) => Some(data.clone()),
             ProposalBody::ConfChange(_) => None,
         });
-        if let Err(e) = self.raft.propose(data.collect()) {
-            self.not_proposed(batch, e);
+        match self.raft.propose(data.collect()) {
+            Ok(()) => self.proposed(&batch),
+            Err(e) => self.not_proposed(batch, e),
         }
+    }
+
+    fn proposed(&self, batch: &[Proposal]) {
+        let (term, _) = self.raft.term_and_commit();
+        self.shared.waiters.proposed(batch.iter().map(|p| p.id), term);
     }
 
     /// Without a leader requests wait for one: their callers time out by themselves, and a short election or a planned
@@ -215,8 +250,20 @@ impl RaftLoop {
         // Ticks missed while the thread could not run are not made up for: an election must not follow from a pause.
         self.next_tick = if late > tick { now + tick } else { self.next_tick + tick };
         self.raft.tick();
+        self.fail_lost();
         *self.shared.raft.ticked.lock() = Some(now);
         self.retry_held = true;
+    }
+
+    /// Tells callers that a leader took their requests with it, a tick or two after its successor committed: time enough
+    /// for requests that were on their way to reach the new leader. They would learn the same later, from a timeout.
+    fn fail_lost(&mut self) {
+        let term = self.shared.raft.new_leader_term.swap(0, Ordering::Relaxed);
+        if let Some(before) = self.lost_before.take() {
+            let failed = self.shared.waiters.fail_before(before, &NodeError::TimeoutLeaderFailed);
+            self.shared.metrics.server.proposals_failed.inc_by(failed as u64);
+        }
+        self.lost_before = Some(term).filter(|term| *term > 0);
     }
 
     fn drive_reads(&mut self, now: Instant) {

@@ -98,6 +98,8 @@ pub(crate) struct RaftNumbers {
     pub(crate) last: AtomicU64,
     /// Whether this member leads and has committed in its term.
     pub(crate) leads: AtomicBool,
+    /// The term in which a new leader's first entry was applied, until the raft thread has seen it.
+    pub(crate) new_leader_term: AtomicU64,
     /// Whether this member follows without voting.
     pub(crate) learner: AtomicBool,
     /// Snapshots on their way to other members.
