@@ -5,7 +5,7 @@ use kvnode_proto::etcdserverpb::{
     InternalRaftRequest, PutRequest, RequestOp, TxnRequest, request_op::Request,
 };
 
-use super::families::Mvcc;
+use super::{Metrics, families::Mvcc};
 
 /// Operations of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,9 +16,23 @@ struct Ops {
     deletes: u64,
 }
 
-impl Mvcc {
+impl Metrics {
     /// Counts a request that was applied with this response.
     pub fn applied(&self, request: &InternalRaftRequest, response: &Response) {
+        match response {
+            Response::LeaseGrant(lease) => {
+                self.lease.granted.inc();
+                let seconds = i32::try_from(lease.ttl_seconds).unwrap_or(i32::MAX);
+                self.lease.ttl.observe(seconds.into());
+            }
+            Response::LeaseRevoke => self.lease.revoked.inc(),
+            _ => self.mvcc.applied(request, response),
+        }
+    }
+}
+
+impl Mvcc {
+    fn applied(&self, request: &InternalRaftRequest, response: &Response) {
         let mut ops = Ops::default();
         match (request, response) {
             (InternalRaftRequest { put: Some(put), .. }, Response::Put(_)) => ops.put(put),
@@ -62,7 +76,7 @@ mod tests {
     use kvnode_mvcc::{Config, RaftIndex, Store, Term};
 
     use super::*;
-    use crate::{flags::config::MetricsLevel, metrics::Metrics};
+    use crate::flags::config::MetricsLevel;
 
     #[test]
     fn operations_of_the_branch_that_ran_are_counted() {
@@ -82,7 +96,7 @@ mod tests {
         ];
         for (index, request) in (1..).zip(&requests) {
             let response = store.apply(RaftIndex(index), Term(1), request).unwrap();
-            metrics.mvcc.applied(request, &response);
+            metrics.applied(request, &response);
         }
         let mvcc = &metrics.mvcc;
         assert_eq!((mvcc.put_total.get(), mvcc.txn_total.get(), mvcc.delete_total.get()), (3, 1, 0));
