@@ -33,7 +33,7 @@ impl Watches {
     /// Hands out what a batch changed. Readers must see the batch already.
     pub fn publish(&self, batch: &Batch) {
         let mut shared = self.shared.lock();
-        let woken = shared.hub.publish(batch.clone());
+        let woken = shared.hub.publish(batch);
         shared.wake(woken);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Both run over the bytes that stand in files, and equal etcd's.
 
-use std::ops::ControlFlow;
+use std::{collections::VecDeque, ops::ControlFlow};
 
 use crate::{
     buckets::BUCKETS,
@@ -10,6 +10,7 @@ use crate::{
     ids::Revision,
     key_range::KeyRange,
     kv::KeySpace,
+    limits::COMPACTION_HASHES,
     log::{Address, RevisionKey},
     state::View,
 };
@@ -23,6 +24,53 @@ pub struct KeyHash {
     pub compact_revision: Revision,
     /// The revision up to which it runs.
     pub hash_revision: Revision,
+}
+
+/// A compaction that was applied: the state just before it can still be hashed up to the compacted revision.
+#[derive(Clone, Debug)]
+pub struct PastCompaction {
+    /// The state before. It holds on to what the compaction drops, so hash it soon and let it go.
+    pub before: View,
+    /// The revision compacted to.
+    pub revision: Revision,
+}
+
+impl PastCompaction {
+    /// Hashes everything between the compaction before and this one, as etcd does while it compacts. Takes time in
+    /// proportion to the data.
+    #[must_use]
+    pub fn hash(&self) -> Option<KeyHash> {
+        self.before.hash_kv(self.revision).ok()
+    }
+}
+
+/// Hashes of the last compactions. Members compare these, since they all compacted at the same revisions, and the RPC
+/// `HashKV` answers from here for their revisions (etcd: `hashStorage`).
+#[derive(Clone, Debug, Default)]
+pub struct CompactionHashes {
+    hashes: VecDeque<KeyHash>,
+}
+
+impl CompactionHashes {
+    /// Remembers one more and forgets the oldest.
+    pub fn remember(&mut self, hash: KeyHash) {
+        self.hashes.push_back(hash);
+        self.hashes.make_contiguous().sort_unstable_by_key(|hash| hash.hash_revision);
+        if self.hashes.len() > COMPACTION_HASHES {
+            self.hashes.pop_front();
+        }
+    }
+
+    /// The hash up to a compacted revision, if remembered.
+    #[must_use]
+    pub fn get(&self, revision: Revision) -> Option<KeyHash> {
+        self.hashes.iter().find(|hash| hash.hash_revision == revision).copied()
+    }
+
+    /// All that are remembered, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = KeyHash> + '_ {
+        self.hashes.iter().copied()
+    }
 }
 
 impl View {
@@ -102,4 +150,29 @@ fn survivors(kv: &KeySpace, up_to: i64) -> Vec<Address> {
     }
     survivors.sort_unstable();
     survivors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_hashes_are_remembered() {
+        let hash = |revision: i64| KeyHash {
+            hash: u32::try_from(revision).unwrap(),
+            compact_revision: Revision(revision - 1),
+            hash_revision: Revision(revision),
+        };
+        let mut hashes = CompactionHashes::default();
+        [5, 3, 4]
+            .iter()
+            .chain(&[6, 7, 8, 9, 10, 11, 12, 13])
+            .for_each(|revision| hashes.remember(hash(*revision)));
+        assert_eq!(hashes.get(Revision(3)), None);
+        assert_eq!(hashes.get(Revision(4)), Some(hash(4)));
+        assert_eq!(
+            hashes.iter().map(|hash| hash.hash_revision.0).collect::<Vec<_>>(),
+            (4..=13).collect::<Vec<_>>()
+        );
+    }
 }

@@ -32,7 +32,7 @@ pub mod watch;
 
 pub use buckets::BUCKETS;
 pub use error::{ApplyError, ReadError, RequestError};
-pub use hash::KeyHash;
+pub use hash::{CompactionHashes, KeyHash, PastCompaction};
 pub use ids::{ClusterId, LeaseId, MemberId, RaftIndex, Revision, Term};
 pub use key_range::{KeyRange, RangeEnd};
 pub use kv::{

@@ -48,3 +48,6 @@ pub const WATCH_INBOX_CHANGES: usize = 4096;
 
 /// Size above which a watch answer is sent in fragments, with etcd's default request size of 1.5 MiB.
 pub const WATCH_FRAGMENT_BYTES_DEFAULT: usize = 2 * 1024 * 1024;
+
+/// Compactions whose hashes are remembered for comparing members. etcd's figure.
+pub const COMPACTION_HASHES: usize = 10;

@@ -18,6 +18,7 @@ use kvnode_proto::{
 use crate::{
     auth::{AuthChange, AuthError, AuthResponse, Authorizer, check::requester},
     error::ApplyError,
+    hash::PastCompaction,
     ids::{LeaseId, RaftIndex, Revision, Term},
     kv::{
         compact::Scrub,
@@ -89,6 +90,8 @@ pub struct Batch {
     pub lease_changes: Vec<LeaseChange>,
     /// What the batch means for tokens.
     pub auth_changes: Vec<AuthChange>,
+    /// Compactions of the batch, whose hashes members compare.
+    pub compactions: Vec<PastCompaction>,
 }
 
 /// The state machine. See the module's documentation.
@@ -101,6 +104,7 @@ pub struct Store {
     changes: Vec<Change>,
     lease_changes: Vec<LeaseChange>,
     auth_changes: Vec<AuthChange>,
+    compactions: Vec<PastCompaction>,
     scrub: Option<Scrub>,
     /// Where small records are encoded.
     chunk: BytesMut,
@@ -124,6 +128,7 @@ impl Store {
             changes: Vec::new(),
             lease_changes: Vec::new(),
             auth_changes: Vec::new(),
+            compactions: Vec::new(),
             scrub,
             chunk: BytesMut::new(),
         }
@@ -152,6 +157,7 @@ impl Store {
             changes: std::mem::take(&mut self.changes),
             lease_changes: std::mem::take(&mut self.lease_changes),
             auth_changes: std::mem::take(&mut self.auth_changes),
+            compactions: std::mem::take(&mut self.compactions),
         }
     }
 
@@ -358,7 +364,9 @@ impl Store {
     }
 
     fn compact(&mut self, request: &CompactionRequest) -> Result<Response, ApplyError> {
-        let mut scrub = self.state.kv.compact(Revision(request.revision))?;
+        let (before, revision) = (self.view(), Revision(request.revision));
+        let mut scrub = self.state.kv.compact(revision)?;
+        self.compactions.push(PastCompaction { before, revision });
         if let Some(earlier) = self.scrub.take() {
             scrub.absorb(earlier);
         }

@@ -1,9 +1,6 @@
 //! What all watch streams of a member share: who watches what, and an inbox for each stream.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{SharedChange, WatchLimits, index::IntervalIndex};
 use crate::{ids::Revision, key_range::KeyRange, state::View, store::Batch};
@@ -54,18 +51,18 @@ impl WatchHub {
     }
 
     /// Hands out the changes of a published batch. Returns the streams that have something to collect.
-    pub fn publish(&mut self, batch: Batch) -> BTreeSet<StreamId> {
-        let before = std::mem::replace(&mut self.view, batch.view).revision();
+    pub fn publish(&mut self, batch: &Batch) -> BTreeSet<StreamId> {
+        let before = std::mem::replace(&mut self.view, batch.view.clone()).revision();
         let mut woken = BTreeSet::new();
         if self.index.is_empty() {
             return woken;
         }
-        for change in batch.changes {
-            let key = change.kv.key();
-            let change: SharedChange = Arc::new(change);
+        for change in &batch.changes {
+            let mut shared: Option<SharedChange> = None;
             let streams = &mut self.streams;
-            self.index.stab(&key, |(stream, watch)| {
+            self.index.stab(change.kv.key_slice(), |(stream, watch)| {
                 if let Some(inbox) = streams.get_mut(&stream) {
+                    let change = shared.get_or_insert_with(|| change.clone().into());
                     inbox.changes.push((watch, change.clone()));
                     woken.insert(stream);
                 }

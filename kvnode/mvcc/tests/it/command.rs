@@ -1,15 +1,17 @@
 //! The commands of scripts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use kvnode_mvcc::{
-    BUCKETS, Config, MemberId, RaftIndex, Readiness, Revision, ScrubProgress, Store, Term, is_read_only,
+    BUCKETS, CompactionHashes, Config, MemberId, PastCompaction, RaftIndex, Readiness, Revision,
+    ScrubProgress, Store, Term, is_read_only,
     membership::{
         Member,
         json::{ChangeContext, encode_context, encode_member},
     },
     validate,
+    watch::{WatchHub, WatchLimits, WatchStream},
 };
 use kvnode_proto::{
     authpb::{Permission, UserAddOptions, permission},
@@ -21,11 +23,12 @@ use kvnode_proto::{
         AuthUserListRequest, AuthUserRevokeRoleRequest, CompactionRequest, Compare, DeleteRangeRequest,
         InternalAuthenticateRequest, InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest,
         LeaseGrantRequest, LeaseRevokeRequest, PutRequest, RangeRequest, RequestHeader, RequestOp,
-        TxnRequest,
+        TxnRequest, WatchCreateRequest,
         alarm_request::AlarmAction,
         compare::{CompareResult, CompareTarget, TargetUnion},
         range_request::{SortOrder, SortTarget},
         request_op::Request,
+        watch_create_request::FilterType,
     },
     membershippb::{
         Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
@@ -40,12 +43,25 @@ pub struct World {
     store: Store,
     config: Config,
     header: RequestHeader,
+    hub: WatchHub,
+    streams: BTreeMap<String, WatchStream>,
+    hashes: CompactionHashes,
 }
 
 impl Default for World {
     fn default() -> Self {
         let config = Config::default();
-        Self { store: Store::new(config), config, header: RequestHeader::default() }
+        let store = Store::new(config);
+        let limits = WatchLimits { batch_revisions: 3, fragment_bytes: 150, ..WatchLimits::default() };
+        let hub = WatchHub::new(store.view(), limits);
+        Self {
+            store,
+            config,
+            header: RequestHeader::default(),
+            hub,
+            streams: BTreeMap::new(),
+            hashes: CompactionHashes::default(),
+        }
     }
 }
 
@@ -113,6 +129,7 @@ impl World {
             "alarm" | "config" => self.alarm(&words),
             "member" | "members" | "ready" | "version" | "downgrade" => self.member(&words),
             "auth" | "user" | "role" => self.auth(&words),
+            "watch" | "cancel" | "progress" | "tick" | "read" => self.watch(&words),
             "as" => {
                 self.header.username = words.get(1).to_owned();
                 self.header.auth_revision = words.number(2).cast_unsigned();
@@ -121,7 +138,7 @@ impl World {
             "hash" | "rows" | "restore" | "size" | "leaves" => self.files(&words),
             other => panic!("unknown command {other:?}"),
         };
-        format!("{printed}\n")
+        if printed.is_empty() { printed } else { format!("{printed}\n") }
     }
 
     fn next(&self) -> (RaftIndex, Term) {
@@ -132,7 +149,10 @@ impl World {
         let (index, term) = self.next();
         let request = InternalRaftRequest { header: Some(self.header.clone()), ..request.clone() };
         let result = self.store.apply(index, term, &request);
-        let changes = self.store.publish().auth_changes;
+        let batch = self.store.publish();
+        batch.compactions.iter().filter_map(PastCompaction::hash).for_each(|hash| self.hashes.remember(hash));
+        self.hub.publish(&batch);
+        let changes = batch.auth_changes;
         let changes: String = changes.iter().map(|change| format!("; {change:?}")).collect();
         format!("{}{changes}", render::applied(result, self.store.revision()))
     }
@@ -216,6 +236,52 @@ impl World {
             }
         };
         self.apply(&request)
+    }
+
+    /// Every stream is opened by its first command.
+    fn watch(&mut self, words: &Words<'_>) -> String {
+        let hub = &mut self.hub;
+        let stream = self.streams.entry(words.get(1).to_owned()).or_insert_with(|| WatchStream::open(hub));
+        match words.get(0) {
+            "watch" => {
+                let filter = |word, filter: FilterType| words.has(word).then_some(filter as i32);
+                let request = WatchCreateRequest {
+                    key: words.bytes(2),
+                    range_end: bytes(words.text("end")),
+                    start_revision: words.named("start"),
+                    progress_notify: words.has("progress_notify"),
+                    filters: [filter("noput", FilterType::Noput), filter("nodelete", FilterType::Nodelete)]
+                        .into_iter()
+                        .flatten()
+                        .collect(),
+                    prev_kv: words.has("prev"),
+                    watch_id: words.named("id"),
+                    fragment: words.has("fragment"),
+                };
+                stream.create(hub, &request, Ok(()));
+            }
+            "cancel" => stream.cancel(hub, words.number(2)),
+            "progress" => stream.request_progress(hub),
+            "tick" => stream.tick(hub),
+            _ => return Self::read(stream, hub),
+        }
+        String::new()
+    }
+
+    /// Reads what a stream sends until it is up to date.
+    fn read(stream: &mut WatchStream, hub: &mut WatchHub) -> String {
+        let mut lines = Vec::new();
+        loop {
+            stream.collect(hub);
+            stream.process();
+            while let Some(answer) = stream.next_answer() {
+                lines.push(render::watch(&answer));
+            }
+            if !stream.is_behind() {
+                break;
+            }
+        }
+        if lines.is_empty() { "nothing".to_owned() } else { lines.join("\n") }
     }
 
     fn alarm(&mut self, words: &Words<'_>) -> String {
@@ -364,7 +430,11 @@ impl World {
             "restore" => self.restore(),
             "size" => format!("{} keys {} bytes", view.key_count(), view.size_bytes()),
             "hash" if words.get(1).is_empty() => format!("{}", view.hash()),
-            "hash" => match view.hash_kv(Revision(words.number(1))) {
+            "hash" => match self
+                .hashes
+                .get(Revision(words.number(1)))
+                .map_or_else(|| view.hash_kv(Revision(words.number(1))), Ok)
+            {
                 Ok(hash) => {
                     format!("{} compacted {} up to {}", hash.hash, hash.compact_revision, hash.hash_revision)
                 }
@@ -391,6 +461,7 @@ impl World {
             Err(error) => return format!("error: {error}"),
         };
         let view = self.store.view();
+        self.hub.reset(view.clone());
         assert_eq!(before, (view.hash(), view.hash_kv(Revision(0))), "the state does not survive its file");
         format!("revision {} compacted {}", view.revision(), view.compact_revision())
     }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use kvnode_mvcc::{
-    ApplyError, ConfChangeOutcome, OpResult, RangeResult, Record, Response, Revision, TxnResult,
+    ApplyError, ChangeKind, ConfChangeOutcome, OpResult, RangeResult, Record, Response, Revision, TxnResult,
     auth::AuthResponse,
+    watch::{AnswerKind, Fragment, WatchAnswer, WatchEvent},
 };
 
 pub fn text(bytes: &[u8]) -> String {
@@ -92,4 +93,23 @@ pub fn conf_change(outcome: &ConfChangeOutcome) -> String {
         ConfChangeOutcome::Removed(id) => format!("removed {id}"),
         ConfChangeOutcome::Updated(id) => format!("updated {id}"),
     }
+}
+
+pub fn watch(answer: &WatchAnswer) -> String {
+    let fragment = if answer.fragment == Fragment::More { ", more follows" } else { "" };
+    let kind = match &answer.kind {
+        AnswerKind::Created => "created".to_owned(),
+        AnswerKind::Refused(reason) => format!("refused: {reason}"),
+        AnswerKind::Canceled => "cancelled".to_owned(),
+        AnswerKind::Compacted(at) => format!("cancelled, compacted at {at}"),
+        AnswerKind::Events if answer.events.is_empty() => "progress".to_owned(),
+        AnswerKind::Events => "events".to_owned(),
+    };
+    let event = |event: &WatchEvent| {
+        let prev: String = event.prev_kv.iter().map(|kv| format!("; was {}", record(kv))).collect();
+        let kind = if event.kind == ChangeKind::Put { "put" } else { "delete" };
+        format!("\n    {kind} {}{prev}", record(&event.kv))
+    };
+    let events: String = answer.events.iter().map(event).collect();
+    format!("{} @{} {kind}{fragment}{events}", answer.watch_id, answer.revision)
 }

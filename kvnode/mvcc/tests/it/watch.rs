@@ -153,7 +153,7 @@ impl Machine {
             }
             Op::Publish => {
                 let batch = self.store.publish();
-                self.hub.publish(batch);
+                self.hub.publish(&batch);
             }
             Op::Compact { back } => {
                 let revision = self.store.revision().0 - back;
