@@ -104,10 +104,10 @@ pub fn set_condition(
     observed_generation: Option<i64>,
     now: Timestamp,
 ) -> Transition {
-    let message = bounded(&new.message, MESSAGE_MAX);
-    let status = new.status.as_str().to_owned();
-    let reason = new.reason.as_str().to_owned();
-    let type_ = new.type_.as_str();
+    let NewCondition { type_, status, reason, message } = new;
+    let message = bounded(&message, MESSAGE_MAX);
+    let (type_, status) = (type_.as_str(), status.as_str().to_owned());
+    let reason = reason.as_str().to_owned();
     let Some(current) = conditions.iter_mut().find(|c| c.type_ == type_) else {
         conditions.push(Condition {
             last_transition_time: Time(whole_seconds(now)),

@@ -1,4 +1,5 @@
 //! `EtcdOperation`: one-shot work on a cluster, with a record of how it went.
+#![expect(clippy::duplicated_attributes, reason = "print columns share attributes")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};

@@ -25,17 +25,20 @@ fn refusals(kind: &str, name: &str, new: &Value, old: Option<&Value>) -> Vec<Str
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better as literals")]
 fn accepts(kind: &str, new: Value, old: Option<Value>) {
     let found = refusals(kind, "core", &new, old.as_ref());
     assert!(found.is_empty(), "{new} is refused: {found:?}");
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "cases read better as literals")]
 fn refuses(kind: &str, new: Value, old: Option<Value>, words: &str) {
     let found = refusals(kind, "core", &new, old.as_ref());
     assert!(found.iter().any(|m| m.contains(words)), "{new} from {old:?}: expected {words:?}, got {found:?}");
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "cases read better as literals")]
 fn cluster(fields: Value) -> Value {
     let mut spec =
         json!({"replicas": 3, "storage": {"size": "8Gi"}, "deletionPolicy": "Retain", "paused": false});

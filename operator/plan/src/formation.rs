@@ -32,7 +32,7 @@ pub enum Stage {
     /// The first volume is being filled from a backup; no StatefulSet.
     Restoring {
         /// What to restore, once there is a claim to restore to and no Job yet.
-        job: Option<RestoreFrom>,
+        job: Option<Box<RestoreFrom>>,
     },
     /// Pods run, the cluster is not known to serve yet.
     Seeding,

@@ -36,7 +36,7 @@ pub(crate) fn step(facts: &Facts<'_>, record: &IdentityRecord, expect: Expect) -
         (Some(_), None) => match source(facts) {
             Ok(from) => {
                 let waiting = Waiting::Restore { job: facts.names().restore_job(), failure: None };
-                (Stage::Restoring { job: Some(from) }, Step::Wait(waiting))
+                (Stage::Restoring { job: Some(Box::new(from)) }, Step::Wait(waiting))
             }
             Err(waiting) => (Stage::Restoring { job: None }, Step::Wait(waiting)),
         },

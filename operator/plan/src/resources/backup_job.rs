@@ -71,6 +71,7 @@ pub fn delete_job(backup: &EtcdBackup, context: &JobContext) -> Job {
     job(backup, names::backup_delete_job(&backup_name(backup)), context, access, limits)
 }
 
+#[derive(Clone, Copy)]
 struct Limits {
     retries: i32,
     timeout_seconds: i64,

@@ -52,7 +52,7 @@ pub fn object_key(
 ) -> String {
     let default = format!("{}/{}", names.namespace(), names.cluster());
     let prefix = match prefix(store) {
-        Some(prefix) if prefix.is_empty() => String::new(),
+        Some("") => String::new(),
         Some(prefix) => format!("{prefix}/"),
         None => format!("{default}/"),
     };

@@ -108,7 +108,7 @@ fn a_restart_goes_through_every_member_and_ends() {
     assert!(world.pods.values().all(|p| !before.contains(&p.uid)), "every pod is another one");
     // Done is done, and goes when its time has come.
     assert_eq!(next(&operation, &world).delete, Expiry::Keep);
-    world.now = world.now + jiff::SignedDuration::from_secs(61);
+    world.now += jiff::SignedDuration::from_secs(61);
     assert_eq!(next(&operation, &world).delete, Expiry::Delete);
 }
 
@@ -120,6 +120,6 @@ fn work_waits_for_a_cluster_at_rest_and_gives_up_in_time() {
     let plan = next(&operation, &world);
     assert_eq!((plan.action, plan.status.phase), (None, Some(OperationPhase::Pending)));
     operation.spec.timeout_seconds = 10;
-    world.now = world.now + jiff::SignedDuration::from_secs(11);
+    world.now += jiff::SignedDuration::from_secs(11);
     assert_eq!(next(&operation, &world).status.phase, Some(OperationPhase::Failed));
 }

@@ -191,7 +191,7 @@ proptest! {
         let kept = of(BackupPhase::Succeeded).filter(|b| !gone.contains(&name(b))).count();
         let keep = usize::try_from(keep).unwrap();
         prop_assert_eq!(kept, of(BackupPhase::Succeeded).count().min(keep));
-        if let Some(newest) = of(BackupPhase::Succeeded).last() {
+        if let Some(newest) = of(BackupPhase::Succeeded).next_back() {
             prop_assert!(!gone.contains(&name(newest)));
         }
         prop_assert!(of(BackupPhase::Running).all(|b| !gone.contains(&name(b))));

@@ -75,7 +75,7 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         }
         "heal" => world.partitioned.clear(),
         "operator-dies" => {
-            world.cut = Some(if argument == Some("half-way") { Cut::Half } else { Cut::Before })
+            world.cut = Some(if argument == Some("half-way") { Cut::Half } else { Cut::Before });
         }
         "member-remove" => crate::toy::remove_by_hand(world, number()),
         "scale" => world.scale(i32::try_from(number()).unwrap()),
