@@ -38,3 +38,7 @@ pub const PROVIDED_EXPIRY_WARNING_SECONDS: i64 = 14 * 86_400;
 
 /// Failed restore Jobs are deleted and tried again after this long, so that a store that comes back heals it.
 pub const RESTORE_RETRY_SECONDS: i64 = 30;
+
+/// Seconds between trusting a new authority and showing certificates it signed: a kubelet brings a changed
+/// Secret to its pods within about a minute and a half, and members re-read it at once.
+pub const TRUST_SPREADS_SECONDS: i64 = 300;

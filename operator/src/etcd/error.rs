@@ -64,6 +64,13 @@ impl EtcdError {
         matches!(self, Self::Refused { .. })
     }
 
+    /// True if the member would do it, only not now: right after a change etcd wants connections to have stood for some
+    /// seconds (`ErrUnhealthy`), and a learner to have caught up (`ErrLearnerNotReady`), before the next one.
+    pub fn is_not_yet(&self) -> bool {
+        const NOT_YET: [&str; 2] = ["unhealthy cluster", "learner member which is in sync"];
+        matches!(self, Self::Refused { message, .. } if NOT_YET.iter().any(|text| message.contains(text)))
+    }
+
     pub(super) fn from_status(endpoint: &str, call: &'static str, status: &Status) -> Self {
         let endpoint = endpoint.to_owned();
         // The transport reports its own failures as Unavailable or Unknown with a source; etcd's answers have none.
@@ -83,4 +90,24 @@ pub(super) fn innermost(error: &dyn StdError) -> String {
         deepest = source;
     }
     crds::units::bounded(&deepest.to_string().replace('\n', " "), 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> EtcdError {
+        EtcdError::from_status("https://core-0", "MemberAdd", &Status::unavailable(message))
+    }
+
+    #[test]
+    fn a_refusal_for_now_is_told_from_one_for_good() {
+        assert!(refused("etcdserver: unhealthy cluster").is_not_yet());
+        assert!(
+            refused("etcdserver: can only promote a learner member which is in sync with leader")
+                .is_not_yet()
+        );
+        assert!(!refused("etcdserver: Peer URLs already exists").is_not_yet());
+        assert!(refused("etcdserver: unhealthy cluster").is_refusal());
+    }
 }

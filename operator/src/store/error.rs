@@ -178,9 +178,15 @@ impl StoreError {
     pub fn from_store(doing: Doing, location: &str, endpoint: &str, error: object_store::Error) -> Self {
         let (location, endpoint) = (location.to_owned(), endpoint.to_owned());
         let text = error.to_string();
-        let cause = innermost(&error);
-        if text.contains("NoSuchBucket") || text.contains("ContainerNotFound") {
-            return Self::NoBucket { location, endpoint };
+        let code = code_in(&text);
+        let cause = code.clone().unwrap_or_else(|| innermost(&error));
+        // Statuses differ between servers (an unknown key is 403 here, 404 or 400 there), so the code goes first.
+        match code.as_deref() {
+            Some("NoSuchBucket" | "ContainerNotFound") => return Self::NoBucket { location, endpoint },
+            Some(code) if REFUSALS.iter().any(|refusal| code.contains(refusal)) => {
+                return Self::Credentials { doing, location, endpoint, cause };
+            }
+            _ => {}
         }
         match error {
             object_store::Error::NotFound { .. } if doing == Doing::Writing => {
@@ -188,18 +194,25 @@ impl StoreError {
             }
             object_store::Error::NotFound { .. } => Self::NoObject { location, endpoint },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Credentials { doing, location, endpoint, cause: code_in(&text).unwrap_or(cause) }
-            }
-            // Servers other than AWS answer some bad credentials with 400.
-            _ if text.contains("InvalidAccessKeyId") || text.contains("SignatureDoesNotMatch") => {
-                Self::Credentials { doing, location, endpoint, cause: code_in(&text).unwrap_or(cause) }
+                Self::Credentials { doing, location, endpoint, cause }
             }
             _ if cause.contains("certificate") => Self::Untrusted { doing, location, endpoint, cause },
             error if not_connected(&error) => Self::Unreachable { doing, location, endpoint, cause },
-            _ => Self::Other { doing, location, endpoint, cause: code_in(&text).unwrap_or(cause) },
+            _ => Self::Other { doing, location, endpoint, cause },
         }
     }
 }
+
+/// Parts of error codes that mean that the credentials are not accepted.
+const REFUSALS: [&str; 7] = [
+    "AccessDenied",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "UserNotFound",
+];
 
 /// The reason at the bottom: the layers above it only repeat that something failed.
 fn innermost(error: &dyn StdError) -> String {

@@ -188,7 +188,7 @@ fn container_trouble(status: &ContainerStatus) -> Option<PodTrouble> {
         }
         "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
-            let said = last.and_then(|t| t.message.clone()).filter(|m| !m.trim().is_empty());
+            let said = last.and_then(|t| t.message.as_deref()).filter(|m| !m.trim().is_empty()).map(last_words);
             let code = last.map(|t| format!("exit code {}", t.exit_code));
             let detail = said.or(code).map(|d| format!("{message}: {}", d.trim())).unwrap_or(message);
             let exit_code = last.map(|t| t.exit_code);
@@ -340,10 +340,45 @@ fn newest_termination_message(pods: &[Pod]) -> Option<String> {
                 if let Some(end) = state.terminated.as_ref()
                     && let Some(message) = end.message.as_ref().filter(|m| !m.trim().is_empty())
                 {
-                    ended.push((end.finished_at.as_ref().map(|t| t.0), message.trim().to_owned()));
+                    ended.push((end.finished_at.as_ref().map(|t| t.0), last_words(message)));
                 }
             }
         }
     }
     ended.into_iter().max_by_key(|(at, _)| *at).map(|(_, message)| message)
+}
+
+/// What a container said last. Where it is a line of a structured log, its message and its error.
+fn last_words(text: &str) -> String {
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let entry: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let field = |key: &str| entry.as_ref().and_then(|e| e[key].as_str()).map(str::to_owned);
+    match (field("msg"), field("error")) {
+        (Some(message), Some(error)) => format!("{message}: {error}"),
+        (Some(message), None) => message,
+        (None, _) => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_log_are_its_last_message() {
+        let log = concat!(
+            r#"{"level":"info","msg":"starting"}"#,
+            "\n",
+            r#"{"level":"fatal","msg":"cannot start","error":"corrupt record"}"#,
+            "\n"
+        );
+        for (text, words) in [
+            (log, "cannot start: corrupt record"),
+            ("one\ntwo\n\n", "two"),
+            (r#"{"location":"s3://b/k"}"#, r#"{"location":"s3://b/k"}"#),
+            ("", ""),
+        ] {
+            assert_eq!(last_words(text), words);
+        }
+    }
 }

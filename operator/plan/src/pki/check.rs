@@ -39,6 +39,8 @@ pub struct Chain {
     pub not_after: Timestamp,
     /// The trusted authorities, DER.
     pub trusted: Vec<Vec<u8>>,
+    /// The one of them that vouches for the certificate, DER.
+    pub anchor: Vec<u8>,
 }
 
 /// Why a Secret is not good, told without its name.
@@ -101,10 +103,10 @@ pub fn check(secret: &Secret, purpose: &Purpose, now: Timestamp) -> Result<Chain
     if now < not_before {
         return Err(SecretProblem::NotYetValid(not_before));
     }
-    check_signature(&leaf, &trusted, intermediates)?;
+    let anchor = anchor(&leaf, &trusted, intermediates)?.to_vec();
     check_names(&leaf, purpose)?;
     check_usages(&leaf, purpose)?;
-    Ok(Chain { not_before, not_after, trusted: trusted.iter().map(|c| c.to_vec()).collect() })
+    Ok(Chain { not_before, not_after, trusted: trusted.iter().map(|c| c.to_vec()).collect(), anchor })
 }
 
 fn bytes<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a [u8], SecretProblem> {
@@ -146,25 +148,26 @@ fn validity(leaf: &X509Certificate<'_>) -> Result<(Timestamp, Timestamp), Secret
     Ok((from, until))
 }
 
-fn check_signature(
+/// The authority at the end of the chain from the leaf over the intermediates.
+fn anchor<'a>(
     leaf: &X509Certificate<'_>,
-    trusted: &[CertificateDer<'_>],
-    intermediates: &[CertificateDer<'_>],
-) -> Result<(), SecretProblem> {
+    trusted: &'a [CertificateDer<'_>],
+    intermediates: &'a [CertificateDer<'_>],
+) -> Result<&'a CertificateDer<'a>, SecretProblem> {
     let mut candidates: Vec<(&CertificateDer<'_>, bool)> = trusted.iter().map(|c| (c, true)).collect();
     candidates.extend(intermediates.iter().map(|c| (c, false)));
     let mut subject = leaf.clone();
     // As many hops as there are certificates: more would be a loop.
     for _ in 0..=intermediates.len() {
-        let signer = candidates.iter().find_map(|(der, anchor)| {
+        let signer = candidates.iter().find_map(|(der, trusted)| {
             let (_, issuer) = X509Certificate::from_der(der.as_ref()).ok()?;
             let named = issuer.subject() == subject.issuer();
-            (named && subject.verify_signature(Some(issuer.public_key())).is_ok())
-                .then_some((issuer, *anchor))
+            let signed = named && subject.verify_signature(Some(issuer.public_key())).is_ok();
+            signed.then_some((issuer, *der, *trusted))
         });
         match signer {
-            Some((_, true)) => return Ok(()),
-            Some((issuer, false)) => subject = issuer,
+            Some((_, der, true)) => return Ok(der),
+            Some((issuer, _, false)) => subject = issuer,
             None => return Err(SecretProblem::Untrusted),
         }
     }

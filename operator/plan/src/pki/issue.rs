@@ -55,6 +55,11 @@ pub fn issue(
     let name = request.metadata.name.clone().unwrap_or_default();
     let failed = |error: String| IssueError::Request { secret: name.clone(), error };
     let params = params(request).map_err(&failed)?;
+    if let Some(kept) = &request.kept {
+        let authority = authority.ok_or_else(|| IssueError::NoAuthority { secret: name.clone() })?;
+        let trusted = trust(request, &text(authority, TLS_CRT, &name)?);
+        return Ok(secret(request, trusted, kept.certificate.clone(), kept.key.clone()));
+    }
     let (certificate, trusted) = if request.role == Role::Authority {
         let certificate = params.self_signed(key).map_err(|e| failed(e.to_string()))?.pem();
         (certificate.clone(), certificate)
@@ -71,18 +76,30 @@ pub fn issue(
         let issuer =
             Issuer::from_ca_cert_pem(&certificate_pem, authority_key).map_err(|e| malformed(TLS_CRT, e))?;
         let leaf = params.signed_by(key, &issuer).map_err(|e| failed(e.to_string()))?;
-        (leaf.pem(), certificate_pem)
+        (leaf.pem(), trust(request, &certificate_pem))
     };
-    Ok(Secret {
+    Ok(secret(request, trusted, certificate.into_bytes(), key.serialize_pem().into_bytes()))
+}
+
+/// The bundle of `ca.crt`: the present authority and those that are still to be trusted.
+fn trust(request: &IssueRequest, authority: &str) -> String {
+    if request.carried_trust.contains(authority.trim()) {
+        return request.carried_trust.clone();
+    }
+    format!("{authority}{}", request.carried_trust)
+}
+
+fn secret(request: &IssueRequest, trusted: String, certificate: Vec<u8>, key: Vec<u8>) -> Secret {
+    Secret {
         metadata: request.metadata.clone(),
         type_: Some("kubernetes.io/tls".to_owned()),
         data: Some(BTreeMap::from([
             (CA_CRT.to_owned(), ByteString(trusted.into_bytes())),
-            (TLS_CRT.to_owned(), ByteString(certificate.into_bytes())),
-            (TLS_KEY.to_owned(), ByteString(key.serialize_pem().into_bytes())),
+            (TLS_CRT.to_owned(), ByteString(certificate)),
+            (TLS_KEY.to_owned(), ByteString(key)),
         ])),
         ..Secret::default()
-    })
+    }
 }
 
 fn text(authority: &Secret, key: &'static str, name: &str) -> Result<String, IssueError> {

@@ -57,8 +57,28 @@ pub struct IssueRequest {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
+    /// Other authorities to trust beside the cluster's present one, PEM; empty except while it is being replaced.
+    pub carried_trust: String,
+    /// The certificate and key to keep: only what is trusted changes.
+    pub kept: Option<KeptCertificate>,
     /// Why it is issued, for the event.
     pub why: String,
+}
+
+/// A certificate that stays as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptCertificate {
+    /// `tls.crt`.
+    pub certificate: Vec<u8>,
+    /// `tls.key`.
+    pub key: Vec<u8>,
+}
+
+/// Without the key: this may end in a log.
+impl std::fmt::Debug for KeptCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptCertificate").finish_non_exhaustive()
+    }
 }
 
 impl IssueRequest {
@@ -70,7 +90,7 @@ impl IssueRequest {
             reason: Reason::CertificatesIssued,
             action: "IssueCertificate",
             message: format!(
-                "issued the certificate in Secret {name}, valid until {}: {}",
+                "wrote the certificate in Secret {name}, valid until {}: {}",
                 self.not_after, self.why
             ),
             related: Some(Related { api_version: "v1", kind: "Secret", name }),

@@ -66,6 +66,8 @@ pub enum Acted {
     Done,
     /// Looked at afresh, it is not the next step any more.
     Outdated,
+    /// The members ask to wait a moment.
+    NotYet,
 }
 
 /// Looks again, and if `action` still is the next step, performs it and tells how it went.
@@ -92,6 +94,10 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
             ctx.set_failed_action(&uid, None);
             report::events(&ctx.recorder, cluster.as_ref(), &[action.event()]).await;
             Ok(Acted::Done)
+        }
+        Err(ActError::Member(refusal)) if refusal.is_not_yet() => {
+            tracing::info!(%action, %refusal, "the members ask to wait");
+            Ok(Acted::NotYet)
         }
         Err(error) => {
             let words = error.to_string();

@@ -3,7 +3,7 @@
 //! Nothing is remembered between passes but words (see `context`). Read next: [`observe`], [`objects`], [`act`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::EtcdCluster;
 use crds::cluster::MemberHealth;
@@ -32,6 +32,9 @@ const APPLYING: &str = "make the cluster's objects as planned";
 /// After a step the next one is looked for at once, as soon as watches may have seen the first.
 const AFTER_ACTION: Duration = Duration::from_millis(300);
 
+/// Members that ask to wait are asked again after this; each time costs a fresh look.
+const AFTER_REFUSAL: Duration = Duration::from_millis(700);
+
 /// The controller's own state: what it wrote last.
 #[derive(Default)]
 pub struct State {
@@ -40,11 +43,19 @@ pub struct State {
 
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Result<Duration, PassError> {
+    let began = Instant::now();
     let cluster = state.newest.of(cluster);
     let Some(look) = observe::look(ctx, Arc::clone(&cluster), From::Caches).await? else {
         return Ok(AFTER_ACTION);
     };
     let plan = operator_plan::plan_cluster(&look.observed);
+    tracing::debug!(
+        action = plan.action.as_ref().map(tracing::field::display),
+        waiting = plan.waiting.as_ref().map(tracing::field::display),
+        recheck = ?plan.recheck,
+        took = ?began.elapsed(),
+        "planned"
+    );
     let uid = cluster.uid().unwrap_or_default();
     // The report does not wait for what follows: whatever fails below, users see what is known now.
     tell(ctx, state, &cluster, &plan.report).await?;
@@ -63,7 +74,7 @@ pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Re
     let Some(action) = plan.action else { return Ok(plan.recheck) };
     match act::act(ctx, &look, &action).await? {
         Acted::Done => Ok(AFTER_ACTION),
-        Acted::Outdated => Ok(plan.recheck.min(Duration::from_secs(1))),
+        Acted::Outdated | Acted::NotYet => Ok(plan.recheck.max(AFTER_REFUSAL).min(Duration::from_secs(1))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crds::names::{CLIENT_PORT, ClusterNames, METRICS_PORT};
-use futures::future::{join_all, select_ok};
+use futures::future::{Either, join_all, select, select_ok};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
 use kvnode_proto::etcdserverpb as pb;
@@ -32,6 +32,8 @@ pub struct Target {
     pub ip: IpAddr,
     /// The name its certificate is for.
     pub host: String,
+    /// Whether Kubernetes counts it as ready, so that it certainly is a member.
+    pub ready: bool,
 }
 
 /// Everything the members said.
@@ -44,13 +46,15 @@ pub struct Answers {
     pub linearizable_read: Reading<()>,
 }
 
-/// The pods that can be asked: those with an address that are not on their way out.
+/// The pods that can be asked: those with an address that have not ended.
 pub fn targets<'a>(names: &ClusterNames, pods: impl Iterator<Item = &'a Pod>) -> Vec<Target> {
     pods.filter_map(|pod| {
         let ordinal = names.ordinal_of_pod(&pod.name_any())?;
-        let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-        let ended = matches!(pod.status.as_ref()?.phase.as_deref(), Some("Succeeded" | "Failed"));
-        (!ended).then(|| Target { ordinal: Ordinal(ordinal), ip, host: names.pod_host(ordinal) })
+        let status = pod.status.as_ref()?;
+        let ip = status.pod_ip.as_deref()?.parse().ok()?;
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+        (!ended).then(|| Target { ordinal: Ordinal(ordinal), ip, host: names.pod_host(ordinal), ready })
     })
     .collect()
 }
@@ -108,21 +112,35 @@ pub fn voters(
     found.into_iter().map(|(_, client)| client).collect()
 }
 
+/// One pod's own answer. A pod that is not Ready is asked on its health port at the same time: one that waits for a
+/// ticket has no API yet, and its silence there must not cost a deadline at every look.
 async fn node(ctx: &Context, target: &Target, tls: &TlsMaterial) -> Reading<NodeView> {
-    let error = match client(ctx, target, tls) {
-        Ok(client) => match client.status().await {
-            Ok(status) => return serving(&status),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    if error.is_broken_connection() {
+    let status = Box::pin(status(ctx, target, tls));
+    if target.ready {
+        return status.await.unwrap_or_else(|error| Reading::Unreachable { error: error.to_string() });
+    }
+    let waits = Box::pin(awaits_ticket(ctx, target));
+    match select(status, waits).await {
+        Either::Left((Ok(reading), _)) => reading,
+        Either::Right((true, _)) => Reading::Fresh(NodeView::AwaitingTicket),
+        Either::Left((Err(error), waits)) => {
+            if waits.await {
+                return Reading::Fresh(NodeView::AwaitingTicket);
+            }
+            Reading::Unreachable { error: error.to_string() }
+        }
+        Either::Right((false, status)) => {
+            status.await.unwrap_or_else(|error| Reading::Unreachable { error: error.to_string() })
+        }
+    }
+}
+
+async fn status(ctx: &Context, target: &Target, tls: &TlsMaterial) -> Result<Reading<NodeView>, EtcdError> {
+    let answer = client(ctx, target, tls)?.status().await;
+    if answer.as_ref().is_err_and(EtcdError::is_broken_connection) {
         ctx.pool.forget(&url("https", target.ip, CLIENT_PORT));
     }
-    if awaits_ticket(ctx, target).await {
-        return Reading::Fresh(NodeView::AwaitingTicket);
-    }
-    Reading::Unreachable { error: error.to_string() }
+    answer.map(|status| serving(&status))
 }
 
 fn serving(status: &pb::StatusResponse) -> Reading<NodeView> {
