@@ -397,7 +397,10 @@ impl Sim {
         self.judge_hash(id, effects.published && !effects.applied.is_empty())?;
         if effects.removed {
             let life = self.machine(id).life;
-            self.after(10 * TICK, Event::Stop { at: id, life });
+            // Others may need its answers to learn that it was removed: at the end, when who is lost is not replaced any
+            // more, perhaps for a whole election.
+            let delay = if self.healed { 20 * SECOND } else { 10 * TICK };
+            self.after(delay, Event::Stop { at: id, life });
         }
         for message in effects.messages {
             self.send(id, message)?;
