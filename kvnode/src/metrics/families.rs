@@ -72,6 +72,9 @@ families! {
         healthcheck: gauges("etcd_server_healthcheck", "The result of each kind of check.", &["type", "name"]);
         healthchecks: counters("etcd_server_healthchecks_total", "Checks by kind and result.", &["type", "name", "status"]);
         client_requests: counters("etcd_server_client_requests_total", "Client requests by API version.", &["type", "client_api_version"]);
+        apply_seconds: histograms("etcd_server_apply_duration_seconds", "Time spent applying.", &["version", "op", "success"], doubling(0.0001, 20));
+        snapshot_apply_in_progress: gauge("etcd_server_snapshot_apply_in_progress_total", "1 while a received snapshot is taken over.");
+        heartbeat_send_failures: counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time.");
         request_seconds: histograms("etcd_server_request_duration_seconds", "Time spent on requests that went through raft.", &["type", "success"], doubling(0.001, 14));
         range_seconds: histograms("etcd_server_range_duration_seconds", "Time spent on ranges.", &["success"], doubling(0.0001, 20));
         learner_promote_successes: counter("etcd_server_learner_promote_successes", "Learners promoted while this member led.");

@@ -195,7 +195,9 @@ impl ApplyLoop {
         let request =
             InternalRaftRequest::decode(entry.data.clone()).map_err(|e| failure(entry, &e.to_string()))?;
         let id = request_id(&request);
+        let start = Instant::now();
         let outcome = self.store.apply(index, term, &request);
+        self.count(&request, &outcome, start.elapsed());
         if let Ok(response) = &outcome {
             self.shared.metrics.applied(&request, response);
         }
@@ -219,6 +221,16 @@ impl ApplyLoop {
         }
         self.answers.push((id, answer));
         Ok(())
+    }
+
+    fn count(&self, request: &InternalRaftRequest, outcome: &Result<Response, ApplyError>, took: Duration) {
+        let metrics = &self.shared.metrics;
+        let success = if outcome.is_ok() { "true" } else { "false" };
+        let seconds = metrics.server.apply_seconds.with_label_values(&["v3", operation(request), success]);
+        seconds.observe(took.as_secs_f64());
+        if let Ok(response) = outcome {
+            metrics.applied(request, response);
+        }
     }
 
     /// Files say which schema they follow: the cluster's, from 3.6 on.
@@ -343,6 +355,8 @@ impl ApplyLoop {
 
     fn install(&mut self, meta: &raftpb::SnapshotMetadata) -> Result<(), ApplyFailure> {
         info!("snapshot-index" = meta.index, "snapshot-term" = meta.term, "applying snapshot");
+        let in_progress = self.shared.metrics.server.snapshot_apply_in_progress.clone();
+        in_progress.inc();
         let received = self.checkpoints.install(meta).map_err(|e| ApplyFailure::Install(e.to_string()))?;
         self.store.replace(received);
         self.scrub = ScrubProgress::More;
@@ -352,6 +366,7 @@ impl ApplyLoop {
         for listener in &mut self.audience {
             listener.replaced(&batch);
         }
+        in_progress.dec();
         info!("snapshot-index" = meta.index, "applied snapshot");
         self.publish();
         Ok(())
@@ -360,6 +375,26 @@ impl ApplyLoop {
 
 fn failure(entry: &raftpb::Entry, what: &str) -> ApplyFailure {
     ApplyFailure::Entry { index: entry.index, what: what.to_owned() }
+}
+
+/// A request by the name under which etcd counts it (`etcd_server_apply_duration_seconds`).
+fn operation(request: &InternalRaftRequest) -> &'static str {
+    match request {
+        InternalRaftRequest { put: Some(_), .. } => "Put",
+        InternalRaftRequest { txn: Some(_), .. } => "Txn",
+        InternalRaftRequest { range: Some(_), .. } => "Range",
+        InternalRaftRequest { delete_range: Some(_), .. } => "DeleteRange",
+        InternalRaftRequest { compaction: Some(_), .. } => "Compaction",
+        InternalRaftRequest { lease_grant: Some(_), .. } => "LeaseGrant",
+        InternalRaftRequest { lease_revoke: Some(_), .. } => "LeaseRevoke",
+        InternalRaftRequest { lease_checkpoint: Some(_), .. } => "LeaseCheckpoint",
+        InternalRaftRequest { alarm: Some(_), .. } => "Alarm",
+        InternalRaftRequest { authenticate: Some(_), .. } => "Authenticate",
+        InternalRaftRequest { cluster_version_set: Some(_), .. } => "ClusterVersionSet",
+        InternalRaftRequest { cluster_member_attr_set: Some(_), .. } => "ClusterMemberAttrSet",
+        InternalRaftRequest { downgrade_info_set: Some(_), .. } => "DowngradeInfoSet",
+        _ => "Auth",
+    }
 }
 
 fn request_id(request: &InternalRaftRequest) -> u64 {

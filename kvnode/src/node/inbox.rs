@@ -39,8 +39,6 @@ impl ProposalBody {
 
 /// Rare requests to the raft thread.
 pub(crate) enum Control {
-    /// A message could not be delivered.
-    Unreachable(MemberId),
     /// Sending a snapshot ended.
     SnapshotSent(MemberId, SnapshotOutcome),
     /// Hand leadership over.
@@ -71,6 +69,8 @@ pub(crate) struct Letters {
     message_bytes: usize,
     pub(crate) reads: Vec<ReadWaiter>,
     pub(crate) controls: Vec<Control>,
+    /// Members to which a message could not be delivered.
+    pub(crate) unreachable: Vec<MemberId>,
     pub(crate) conf_changes: Vec<ConfChangeCall>,
     /// Highest number of a durable Ready.
     pub(crate) persisted: u64,
@@ -89,6 +89,7 @@ impl Letters {
         self.message_bytes = 0;
         self.reads.clear();
         self.controls.clear();
+        self.unreachable.clear();
         self.conf_changes.clear();
         (self.persisted, self.applied) = (0, 0);
         (self.stop, self.news) = (false, false);
@@ -160,6 +161,15 @@ impl Inbox {
     /// A rare request. These come from the node's own tasks, one at a time, so they need no bound.
     pub(crate) fn control(&self, control: Control) {
         self.post(|letters| letters.controls.push(control));
+    }
+
+    /// A message to this member could not be delivered. Once is enough, however many it were.
+    pub(crate) fn unreachable(&self, member: MemberId) {
+        self.post(|letters| {
+            if !letters.unreachable.contains(&member) {
+                letters.unreachable.push(member);
+            }
+        });
     }
 
     /// The apply thread reached a membership change. There is one at a time: that thread waits.

@@ -47,6 +47,8 @@ pub(crate) use shared::Transport;
 pub use shared::{Identity, Leadership};
 pub use start::{Boot, StartError, start};
 pub use stop::StopReason;
+#[cfg(test)]
+pub(crate) use wal_loop::mark_of;
 
 /// Starts a named thread. The process ends if the system has none to give: without its threads a member is nothing.
 fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) {

@@ -14,7 +14,7 @@ use super::{Node, inbox::Control, shared::SharedRef, start::Disk, stop::StopReas
 use crate::{flags::usage::ETCD_VERSION, metrics::Metrics};
 
 /// Why a message was not taken.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Its sender is no longer a member.
     Removed,
@@ -91,7 +91,7 @@ impl PeerApi {
 
     /// A message could not be delivered.
     pub(crate) fn unreachable(&self, id: MemberId) {
-        self.shared.inbox.control(Control::Unreachable(kvnode_raft::MemberId(id.0)));
+        self.shared.inbox.unreachable(kvnode_raft::MemberId(id.0));
     }
 
     /// Sending a snapshot ended.

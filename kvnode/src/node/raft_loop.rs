@@ -157,9 +157,11 @@ impl RaftLoop {
     }
 
     fn take_controls(&mut self, letters: &mut Letters) {
+        for id in letters.unreachable.drain(..) {
+            self.raft.report_unreachable(id);
+        }
         for control in letters.controls.drain(..) {
             match control {
-                Control::Unreachable(id) => self.raft.report_unreachable(id),
                 Control::SnapshotSent(id, outcome) => self.raft.report_snapshot(id, outcome),
                 Control::Transfer(to) => self.raft.transfer_leader(to),
                 Control::Compact(index) => self.raft.compact(index),
@@ -245,6 +247,7 @@ impl RaftLoop {
         let tick = self.shared.settings.tick;
         let late = now - self.next_tick;
         if late > 2 * tick && self.raft.role().0 == Role::Leader {
+            self.shared.metrics.server.heartbeat_send_failures.inc();
             warn!(late = ?late, "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk");
         }
         // Ticks missed while the thread could not run are not made up for: an election must not follow from a pause.

@@ -59,8 +59,10 @@ impl Stopper {
 /// The core's threads, for an orderly end.
 #[derive(Clone, Default)]
 pub(crate) struct Threads {
-    handles: Arc<Mutex<Vec<(&'static str, JoinHandle<()>)>>>,
+    handles: Arc<Mutex<Named>>,
 }
+
+type Named = Vec<(&'static str, JoinHandle<()>)>;
 
 impl Threads {
     /// Starts one. If it panics the member ends: the others would wait for it for ever.
@@ -98,7 +100,7 @@ impl Threads {
     }
 }
 
-fn join(handles: &mut Vec<(&'static str, JoinHandle<()>)>, name: &str) {
+fn join(handles: &mut Named, name: &str) {
     if let Some(at) = handles.iter().position(|(found, _)| *found == name) {
         // Its panic was reported by its guard.
         let _ = handles.swap_remove(at).1.join();

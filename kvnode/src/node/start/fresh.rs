@@ -13,7 +13,7 @@ use kvnode_raft::{DurableState, conf_change};
 use kvnode_storage::{
     identity::{HexId, IDENTITY_VERSION, Identity as IdentityFile, Origin},
     vfs,
-    wal::{Metadata, Wal, WalOptions},
+    wal::{Metadata, Wal},
 };
 use tracing::info;
 
@@ -140,7 +140,7 @@ pub(super) fn create_log(disk: &Disk, identity: &Identity) -> Result<Wal, StartE
         source,
     })?;
     let metadata = Metadata { node_id: identity.member.0, cluster_id: identity.cluster.0 };
-    Ok(Wal::create(disk.vfs.clone(), &disk.wal_dir, metadata, WalOptions::default())?)
+    Ok(Wal::create(disk.vfs.clone(), &disk.wal_dir, metadata, disk.wal_options)?)
 }
 
 /// Says on the volume whose it is. Written after the log: a volume with an identity has begun its life.

@@ -9,6 +9,8 @@ mod assemble;
 mod fresh;
 mod join;
 mod recover;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::{path::PathBuf, sync::Arc};
@@ -20,7 +22,7 @@ use kvnode_storage::{
     identity::IdentityError,
     layout::DataDir,
     vfs::{RealDisk, Vfs},
-    wal::{Wal, WalError},
+    wal::{Wal, WalError, WalOptions},
 };
 use parking_lot::Mutex;
 
@@ -122,13 +124,14 @@ pub(crate) struct Disk {
     pub(crate) vfs: Arc<dyn Vfs>,
     pub(crate) data_dir: DataDir,
     pub(crate) wal_dir: PathBuf,
+    pub(crate) wal_options: WalOptions,
 }
 
 impl Disk {
     fn new(config: &Config) -> Self {
         let data_dir = DataDir::new(&config.data_dir);
         let wal_dir = config.wal_dir.clone().unwrap_or_else(|| data_dir.wal());
-        Self { vfs: Arc::new(RealDisk), data_dir, wal_dir }
+        Self { vfs: Arc::new(RealDisk), data_dir, wal_dir, wal_options: WalOptions::default() }
     }
 }
 
@@ -149,14 +152,23 @@ pub(crate) struct Recovered {
 /// See [`StartError`]; nothing was changed on disk that a second attempt would stumble over.
 pub async fn start(config: Arc<Config>, metrics: Arc<Metrics>, boot: Arc<Boot>) -> Result<Node, StartError> {
     let disk = Disk::new(&config);
+    start_on(&disk, &config, metrics, &boot).await
+}
+
+async fn start_on(
+    disk: &Disk,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    boot: &Boot,
+) -> Result<Node, StartError> {
     let recovered = if Wal::exists(&*disk.vfs, &disk.wal_dir)? {
-        recover::recover(&config, &disk, &boot).await?
+        recover::recover(config, disk, boot).await?
     } else {
-        recover::refuse_second_life(&config, &disk)?;
-        fresh::begin(&config, &disk, &boot).await?
+        recover::refuse_second_life(config, disk)?;
+        fresh::begin(config, disk, boot).await?
     };
     boot.wait_for("the member is starting its threads");
-    let node = assemble::assemble(&config, &disk, recovered, metrics)?;
+    let node = assemble::assemble(config, disk, recovered, metrics)?;
     boot.done();
     Ok(node)
 }

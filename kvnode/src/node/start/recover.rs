@@ -6,7 +6,7 @@ use kvnode_raft::{DurableState, LogStart};
 use kvnode_storage::{
     checkpoint::{self, Checkpoint},
     identity::Identity as IdentityFile,
-    wal::{Replay, Wal, WalOptions},
+    wal::{Replay, Wal},
 };
 use tracing::{info, warn};
 
@@ -105,7 +105,7 @@ fn open_checkpoint(disk: &Disk) -> Result<(Option<Checkpoint>, walpb::Snapshot),
 }
 
 fn open_log(disk: &Disk, mark: &walpb::Snapshot) -> Result<(Wal, Replay), StartError> {
-    let (wal, replay) = Wal::open(disk.vfs.clone(), &disk.wal_dir, mark, WalOptions::default())?;
+    let (wal, replay) = Wal::open(disk.vfs.clone(), &disk.wal_dir, mark, disk.wal_options)?;
     if let Some(torn) = &replay.torn {
         warn!(path = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, reason = torn.reason,
             "cut an interrupted write off the write-ahead log; nothing in it was promised to anyone");
