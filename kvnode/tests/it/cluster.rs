@@ -21,6 +21,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::support::{
     Member, Options,
+    certificates::Authority,
     cluster::{Cluster, keys, membership, put, status},
     free_ports,
 };
@@ -383,6 +384,40 @@ fn a_lease_lives_by_keepalives_through_a_follower_and_dies_without_them_after_a_
         let answer =
             leases.lease_keep_alive(stream).await.unwrap().into_inner().message().await.unwrap().unwrap();
         assert_eq!(answer.ttl, 0);
+    });
+}
+
+#[test]
+fn peers_meet_over_mutual_tls_and_take_new_certificates_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().install(dir.path(), "peer");
+    let mut cluster = Cluster::start_secure(&files);
+    run(async {
+        put(&cluster.members[0].channel(), "k", "v").await.unwrap();
+        // Another authority, another leaf: only members that read both again can speak with the one that starts now.
+        Authority::new().install(dir.path(), "peer");
+        let follower = cluster.other_than(cluster.leader().await);
+        cluster.members[follower].kill_and_restart();
+        put(&cluster.members[follower].channel(), "l", "v").await.unwrap();
+        let expected = ["k", "l"].map(|key| (key.to_owned(), "v".to_owned())).into();
+        for n in 0..3 {
+            cluster.wait_for_keys(n, &expected).await;
+        }
+        // A stranger with a certificate of its own authority is turned away.
+        let port = cluster.peer_port(0);
+        let stranger = Authority::new().install(&dir.path().join("stranger"), "stranger");
+        let position = cluster.members[0].log_position();
+        let curl = std::process::Command::new("curl")
+            .args(["-sk", "--max-time", "5", "--cert"])
+            .arg(&stranger.cert)
+            .arg("--key")
+            .arg(&stranger.key)
+            .arg(format!("https://127.0.0.1:{port}/members"))
+            .output();
+        if let Ok(output) = curl {
+            assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+            cluster.members[0].wait_for_log_after(position, "rejected connection on peer endpoint");
+        }
     });
 }
 

@@ -66,6 +66,16 @@ impl Files {
         ]
     }
 
+    /// Flags of a member that speaks with its peers by them and demands certificates.
+    pub fn peer_flags(&self) -> Vec<String> {
+        vec![
+            format!("--peer-cert-file={}", self.cert.display()),
+            format!("--peer-key-file={}", self.key.display()),
+            format!("--peer-trusted-ca-file={}", self.ca.display()),
+            "--peer-client-cert-auth".to_owned(),
+        ]
+    }
+
     /// Flags of `etcdctl`.
     pub fn etcdctl_flags(&self) -> Vec<String> {
         vec![

@@ -12,7 +12,7 @@ use kvnode_proto::etcdserverpb::{
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
-use super::{Member, Options, free_ports};
+use super::{Member, Options, certificates::Files, free_ports};
 
 /// Longer than anything takes on a busy machine; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,17 @@ impl Cluster {
 
     /// As [`Self::start`], with further flags for every member.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let urls = free_ports::<3>().map(|port| format!("http://127.0.0.1:{port}")).to_vec();
+        Self::start_over("http", arguments)
+    }
+
+    /// As [`Self::start`], with mutual TLS between members.
+    pub fn start_secure(files: &Files) -> Self {
+        let flags = files.peer_flags();
+        Self::start_over("https", &flags.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn start_over(scheme: &str, arguments: &[&str]) -> Self {
+        let urls = free_ports::<3>().map(|port| format!("{scheme}://127.0.0.1:{port}")).to_vec();
         let mut cluster = Self {
             members: Vec::new(),
             dir: tempfile::tempdir().unwrap(),
@@ -82,6 +92,11 @@ impl Cluster {
         let member = self.launch(n, "existing", &self.peer_urls);
         member.wait_for_log("ready to serve client requests");
         self.members.push(member);
+    }
+
+    /// Where member `n` listens for its peers.
+    pub fn peer_port(&self, n: usize) -> u16 {
+        self.peer_urls[n].rsplit(':').next().unwrap().parse().unwrap()
     }
 
     /// Position of the member that leads, once some member knows one that runs.
