@@ -198,9 +198,6 @@ impl ApplyLoop {
         let start = Instant::now();
         let outcome = self.store.apply(index, term, &request);
         self.count(&request, &outcome, start.elapsed());
-        if let Ok(response) = &outcome {
-            self.shared.metrics.applied(&request, response);
-        }
         if request.cluster_version_set.is_some() {
             self.follow_storage_version();
         }
