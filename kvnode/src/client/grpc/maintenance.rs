@@ -102,7 +102,9 @@ pub async fn hash_kv(call: Call, request: HashKvRequest) -> Result<HashKvRespons
 }
 
 /// Long work must not stop the other calls of this thread.
-pub(super) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+pub(super) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
 
