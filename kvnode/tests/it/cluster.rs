@@ -12,8 +12,8 @@ use std::{
 
 use kvnode_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, PutRequest, kv_client::KvClient,
-    lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, PutRequest, RangeRequest,
+    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
 };
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
@@ -384,6 +384,33 @@ fn a_lease_lives_by_keepalives_through_a_follower_and_dies_without_them_after_a_
         let answer =
             leases.lease_keep_alive(stream).await.unwrap().into_inner().message().await.unwrap().unwrap();
         assert_eq!(answer.ttl, 0);
+    });
+}
+
+#[test]
+fn a_leader_that_slept_through_an_election_answers_nothing_old() {
+    let cluster = Cluster::start();
+    run(async {
+        let sleeper = cluster.leader().await;
+        let awake = cluster.other_than(sleeper);
+        put(&cluster.members[awake].channel(), "k", "old").await.unwrap();
+        // Connected before it sleeps, so that the read is in its hands the moment it wakes.
+        let mut client = KvClient::new(cluster.members[sleeper].channel());
+        let read = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+        client.range(read.clone()).await.unwrap();
+        cluster.members[sleeper].signal(Signal::STOP);
+        let channel = cluster.members[awake].channel();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while put(&channel, "k", "new").await.is_err() {
+            assert!(Instant::now() < deadline, "nobody else was elected");
+        }
+        let waiting = tokio::spawn(async move { client.range(read).await });
+        cluster.members[sleeper].signal(Signal::CONT);
+        match waiting.await.unwrap() {
+            Ok(answer) => assert_eq!(answer.into_inner().kvs[0].value, "new"),
+            Err(e) => assert!(e.message().contains("leader changed"), "{e}"),
+        }
+        cluster.wait_for_keys(sleeper, &[("k".to_owned(), "new".to_owned())].into()).await;
     });
 }
 
