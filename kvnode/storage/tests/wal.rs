@@ -184,6 +184,25 @@ fn what_a_received_snapshot_replaced_does_not_come_back() {
     assert_eq!(indexes(&read(&received)), [11]);
 }
 
+/// A checkpoint was being written when a snapshot arrived; its mark comes late.
+#[test]
+fn the_newest_mark_is_the_last_one_whatever_the_order_they_were_written_in() {
+    let disk = SimDisk::new();
+    let mut wal = create(&disk, 1 << 16);
+    wal.append(Some(&state(3)), &[entry(1, b"a"), entry(2, b"b"), entry(3, b"c")]);
+    let conf_state = Some(ConfState { voters: vec![0xA1], ..Default::default() });
+    let received = Snapshot { index: 10, term: 2, conf_state: conf_state.clone() };
+    wal.install_snapshot(&received, Some(&HardState { term: 2, vote: 0, commit: 10 })).unwrap();
+    wal.append(None, &[Entry { term: 2, ..entry(11, b"on") }]);
+    wal.mark_snapshot(&Snapshot { index: 3, term: 1, conf_state }).unwrap();
+    drop(wal);
+    let marks = Wal::snapshot_marks(&disk, Path::new(DIR)).unwrap();
+    assert_eq!(marks.iter().map(|mark| mark.index).collect::<Vec<_>>(), [0, 3, 10]);
+    let from = marks.last().unwrap();
+    let (_, replay) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), from, options(1 << 16)).unwrap();
+    assert_eq!(indexes(&replay), [11]);
+}
+
 /// Cut between the two records of a received snapshot: it was never there, and the log goes on from before it.
 #[test]
 fn a_received_snapshot_without_its_hard_state_never_was() {

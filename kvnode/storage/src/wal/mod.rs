@@ -188,7 +188,7 @@ impl Wal {
         Ok((wal, Replay { metadata, hard_state: found.state, entries: found.entries, torn }))
     }
 
-    /// The snapshot marks in the log up to its commit index, oldest first. Does not need the log to be closed.
+    /// The snapshot marks in the log up to its commit index, by ascending index. Does not need the log to be closed.
     pub fn snapshot_marks(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<walpb::Snapshot>, WalError> {
         let names = list_segments(vfs, dir)?;
         replay::snapshot_marks(vfs, dir, segment::contiguous_suffix(&names))

@@ -200,7 +200,7 @@ impl Collector {
     }
 }
 
-/// The marks of snapshots that the log says were taken, oldest first, up to its commit index. `names` is a run of
+/// The marks of snapshots that the log says were taken, by ascending index, up to its commit index. `names` is a run of
 /// segments without gaps.
 pub fn snapshot_marks(
     vfs: &dyn Vfs,
@@ -231,6 +231,8 @@ pub fn snapshot_marks(
         })?;
     }
     marks.retain(|mark| mark.index <= commit);
+    // A checkpoint that was being written when a newer snapshot arrived is marked after it.
+    marks.sort_by_key(|mark| mark.index);
     Ok(marks)
 }
 
