@@ -38,6 +38,9 @@ pub const PASS_DEADLINE: Duration = Duration::from_secs(60);
 /// Objects waiting for a pass in a trigger channel before watches are slowed down.
 pub const TRIGGER_QUEUE: usize = 1024;
 
+/// Objects remembered that the server normalises; forgetting them costs one write each that changes nothing.
+pub const ACCEPTED_MAX: usize = 16 * 1024;
+
 /// Bytes per part of an upload. S3 allows 10 000 parts of at least 5 MiB: this reaches 160 GiB, twenty times the
 /// largest database etcd recommends.
 pub const UPLOAD_PART_BYTES: usize = 16 * 1024 * 1024;

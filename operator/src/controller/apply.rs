@@ -16,6 +16,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::compare;
+use crate::limits;
 
 /// Why an object could not be made as wanted.
 #[derive(Debug, Error)]
@@ -195,7 +196,11 @@ impl Applier {
     fn accept(&self, answer: &Value, body: &Value) {
         let Some(uid) = uid(answer) else { return };
         let digests = (compare::digest(body), compare::digest(&compare::projection(answer, body)));
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), digests);
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.len() >= limits::ACCEPTED_MAX {
+            accepted.clear();
+        }
+        accepted.insert(uid.to_owned(), digests);
     }
 }
 

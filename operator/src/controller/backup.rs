@@ -29,6 +29,13 @@ pub struct State {
     newest: Newest<EtcdBackup>,
 }
 
+impl State {
+    /// The object is gone.
+    pub fn forget(&self, name: &(String, String)) {
+        self.newest.forget(name);
+    }
+}
+
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(ctx: &Context, state: &State, backup: Arc<EtcdBackup>) -> Result<Duration, PassError> {
     let backup = state.newest.of(backup);

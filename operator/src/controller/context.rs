@@ -39,7 +39,15 @@ pub struct Context {
     pub leadership: Leadership,
     /// Waits after failures.
     pub backoff: Backoff,
-    failed_actions: Mutex<HashMap<String, FailedAction>>,
+    failed_actions: Mutex<HashMap<Name, (String, FailedAction)>>,
+}
+
+/// Namespace and name of an object.
+type Name = (String, String);
+
+/// What an object is called.
+pub fn name_of<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 impl Context {
@@ -62,18 +70,25 @@ impl Context {
         }
     }
 
-    /// The last action on the object of this UID, if it failed and nothing succeeded since.
-    pub fn failed_action(&self, uid: &str) -> Option<FailedAction> {
-        self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    /// The last action on this very object, if it failed and nothing succeeded since.
+    pub fn failed_action<K: Resource>(&self, object: &K) -> Option<FailedAction> {
+        let actions = self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (uid, failed) = actions.get(&name_of(object))?;
+        (Some(uid) == object.uid().as_ref()).then(|| failed.clone())
     }
 
     /// Remembers, or with `None` forgets, a failed action, to be shown.
-    pub fn set_failed_action(&self, uid: &str, failed: Option<FailedAction>) {
+    pub fn set_failed_action<K: Resource>(&self, object: &K, failed: Option<FailedAction>) {
         let mut actions = self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner);
         match failed {
-            Some(failed) => actions.insert(uid.to_owned(), failed),
-            None => actions.remove(uid),
+            Some(failed) => actions.insert(name_of(object), (object.uid().unwrap_or_default(), failed)),
+            None => actions.remove(&name_of(object)),
         };
+    }
+
+    /// The object is gone: nothing about it is kept.
+    pub fn forget(&self, name: &(String, String)) {
+        self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
@@ -99,7 +114,7 @@ pub struct Shared {
 /// A watch delivers our own status write a moment later; a pass in between would see the old status and tell the same
 /// news twice.
 pub struct Newest<K> {
-    written: Mutex<HashMap<String, Arc<K>>>,
+    written: Mutex<HashMap<Name, Arc<K>>>,
 }
 
 impl<K> Default for Newest<K> {
@@ -109,14 +124,16 @@ impl<K> Default for Newest<K> {
 }
 
 impl<K: Resource + Clone> Newest<K> {
-    /// The newer of what the watch saw and what we wrote.
+    /// The newer of what the watch saw and what we wrote. An object made anew under the name is never mixed up.
     pub fn of(&self, seen: Arc<K>) -> Arc<K> {
-        let Some(uid) = seen.uid() else { return seen };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match written.get(&uid) {
-            Some(ours) if version(ours.as_ref()) > version(seen.as_ref()) => Arc::clone(ours),
+        let name = name_of(seen.as_ref());
+        match written.get(&name) {
+            Some(ours) if ours.uid() == seen.uid() && version(ours.as_ref()) > version(seen.as_ref()) => {
+                Arc::clone(ours)
+            }
             Some(_) => {
-                written.remove(&uid);
+                written.remove(&name);
                 seen
             }
             None => seen,
@@ -125,13 +142,45 @@ impl<K: Resource + Clone> Newest<K> {
 
     /// We wrote this.
     pub fn wrote(&self, object: K) {
-        if let Some(uid) = object.uid() {
-            self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, Arc::new(object));
-        }
+        let name = name_of(&object);
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(object));
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, name: &(String, String)) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 
 /// Resource versions are decimal numbers that grow; one that is not counts as oldest, so the watch wins.
 fn version<K: Resource>(object: &K) -> u128 {
     object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::json;
+
+    fn pod(uid: &str, version: &str) -> Pod {
+        let metadata = json!({"namespace": "db", "name": "core-0", "uid": uid, "resourceVersion": version});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn our_own_write_counts_until_the_watch_has_caught_up() {
+        let newest = Newest::default();
+        newest.wrote(pod("a", "10"));
+        assert_eq!(newest.of(Arc::new(pod("a", "9"))).resource_version().as_deref(), Some("10"));
+        assert_eq!(newest.of(Arc::new(pod("a", "11"))).resource_version().as_deref(), Some("11"));
+        assert_eq!(newest.of(Arc::new(pod("a", "9"))).resource_version().as_deref(), Some("9"), "forgotten");
+    }
+
+    #[test]
+    fn another_object_of_the_name_is_taken_as_it_is() {
+        let newest = Newest::default();
+        newest.wrote(pod("a", "10"));
+        assert_eq!(newest.of(Arc::new(pod("b", "9"))).uid().as_deref(), Some("b"));
+    }
 }

@@ -79,6 +79,14 @@ impl FakeApi {
         self.put(path, object);
     }
 
+    /// Removes an object as somebody else would.
+    pub fn remove(&self, path: &str) {
+        let mut state = self.0.lock().unwrap();
+        let (key, _) = parse(path);
+        let object = state.objects.remove(&key).unwrap();
+        state.tell("DELETED", &key, &object);
+    }
+
     async fn answer(&self, request: Request<Body>) -> Response<Answer> {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kube::runtime::controller::{Action as Requeue, ReconcileRequest, applier};
+use kube::Resource;
+use kube::runtime::controller::{Action as Requeue, Error as ControllerError, ReconcileRequest, applier};
 use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ mod fake;
 mod tests;
 
 use caches::{Triggered, Triggers};
-use context::Context;
+use context::{Context, name_of};
 
 /// Why a pass failed.
 #[derive(Debug, Error)]
@@ -91,50 +91,53 @@ impl PassError {
 /// Starts the four controllers of a scope as tasks; they end, after passes under way, at `stop`.
 pub fn start(ctx: &Arc<Context>, triggers: Triggers, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
     let Triggers { clusters, backups, schedules, operations } = triggers;
-    let state = Arc::new(cluster::State::default());
-    tasks.spawn(control(
-        ctx,
-        "EtcdCluster",
-        ctx.caches.clusters.clone(),
-        clusters,
-        stop,
-        move |object, ctx| {
-            let state = Arc::clone(&state);
-            async move { cluster::pass(&ctx, &state, object).await }
-        },
-    ));
-    let state = Arc::new(backup::State::default());
-    tasks.spawn(control(ctx, "EtcdBackup", ctx.caches.backups.clone(), backups, stop, move |object, ctx| {
+    let (state, kept) = shared(cluster::State::default());
+    let pass = move |object, ctx: Arc<Context>| {
+        let state = Arc::clone(&state);
+        async move { cluster::pass(&ctx, &state, object).await }
+    };
+    let gone = move |ctx: &Context, name: &(String, String)| cluster::forget(ctx, &kept, name);
+    tasks.spawn(control(ctx, "EtcdCluster", ctx.caches.clusters.clone(), clusters, stop, pass, gone));
+
+    let (state, kept) = shared(backup::State::default());
+    let pass = move |object, ctx: Arc<Context>| {
         let state = Arc::clone(&state);
         async move { backup::pass(&ctx, &state, object).await }
-    }));
-    let state = Arc::new(schedule::State::default());
+    };
+    let gone = move |_: &Context, name: &(String, String)| kept.forget(name);
+    tasks.spawn(control(ctx, "EtcdBackup", ctx.caches.backups.clone(), backups, stop, pass, gone));
+
+    let (state, kept) = shared(schedule::State::default());
+    let pass = move |object, ctx: Arc<Context>| {
+        let state = Arc::clone(&state);
+        async move { schedule::pass(&ctx, &state, object).await }
+    };
+    let gone = move |_: &Context, name: &(String, String)| kept.forget(name);
     tasks.spawn(control(
         ctx,
         "EtcdBackupSchedule",
         ctx.caches.schedules.clone(),
         schedules,
         stop,
-        move |object, ctx| {
-            let state = Arc::clone(&state);
-            async move { schedule::pass(&ctx, &state, object).await }
-        },
+        pass,
+        gone,
     ));
-    let state = Arc::new(operation::State::default());
-    tasks.spawn(control(
-        ctx,
-        "EtcdOperation",
-        ctx.caches.operations.clone(),
-        operations,
-        stop,
-        move |object, ctx| {
-            let state = Arc::clone(&state);
-            async move { operation::pass(&ctx, &state, object).await }
-        },
-    ));
+
+    let (state, kept) = shared(operation::State::default());
+    let pass = move |object, ctx: Arc<Context>| {
+        let state = Arc::clone(&state);
+        async move { operation::pass(&ctx, &state, object).await }
+    };
+    let gone = move |_: &Context, name: &(String, String)| kept.forget(name);
+    tasks.spawn(control(ctx, "EtcdOperation", ctx.caches.operations.clone(), operations, stop, pass, gone));
 }
 
-/// Runs the passes over one kind.
+fn shared<T>(state: T) -> (Arc<T>, Arc<T>) {
+    let state = Arc::new(state);
+    (Arc::clone(&state), state)
+}
+
+/// Runs the passes over one kind, and forgets what is gone.
 fn control<K, F>(
     ctx: &Arc<Context>,
     kind: &'static str,
@@ -142,25 +145,35 @@ fn control<K, F>(
     triggered: Triggered<K>,
     stop: &CancellationToken,
     pass: impl Fn(Arc<K>, Arc<Context>) -> F + Clone + Send + Sync + 'static,
+    gone: impl Fn(&Context, &(String, String)) + Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     F: Future<Output = Result<Duration, PassError>> + Send + 'static,
 {
-    let stop = stop.clone();
     let ctx = Arc::clone(ctx);
     let queue = triggered
         .map(|object| Ok::<_, Infallible>(ReconcileRequest::from(object)))
-        .take_until(stop.cancelled_owned());
+        .take_until(stop.clone().cancelled_owned());
     let config =
         kube::runtime::Config::default().debounce(limits::DEBOUNCE).concurrency(limits::CONCURRENT_PASSES);
     let run = move |object: Arc<K>, ctx: Arc<Context>| Box::pin(timed(kind, object, ctx, pass.clone()));
     // Failures are turned into waits inside, so this policy only exists for the type.
     let policy = |_: Arc<K>, _: &Infallible, _: Arc<Context>| Requeue::await_change();
     async move {
-        let passes = applier(run, policy, ctx, store, Box::pin(queue), config);
-        passes.for_each(|_| futures::future::ready(())).await;
+        let mut passes = Box::pin(applier(run, policy, Arc::clone(&ctx), store, Box::pin(queue), config));
+        while let Some(pass) = passes.next().await {
+            if let Err(ControllerError::ObjectNotFound(object)) = pass {
+                let name = (object.namespace.clone().unwrap_or_default(), object.name.clone());
+                ctx.backoff.reset(&key(kind, &name));
+                gone(&ctx, &name);
+            }
+        }
     }
+}
+
+fn key(kind: &str, (namespace, name): &(String, String)) -> String {
+    format!("{kind}/{namespace}/{name}")
 }
 
 /// One pass with its deadline, its figures and, after a failure, its wait.
@@ -174,7 +187,7 @@ where
     K: Resource<DynamicType = ()>,
     F: Future<Output = Result<Duration, PassError>>,
 {
-    let key = format!("{kind}/{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+    let key = key(kind, &name_of(object.as_ref()));
     let began = Instant::now();
     ctx.metrics.pass_began(kind);
     let done = tokio::time::timeout(limits::PASS_DEADLINE, pass(object, Arc::clone(&ctx))).await;

@@ -29,6 +29,13 @@ pub struct State {
     newest: Newest<EtcdOperation>,
 }
 
+impl State {
+    /// The object is gone.
+    pub fn forget(&self, name: &(String, String)) {
+        self.newest.forget(name);
+    }
+}
+
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(
     ctx: &Context,

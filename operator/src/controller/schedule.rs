@@ -22,6 +22,13 @@ pub struct State {
     newest: Newest<EtcdBackupSchedule>,
 }
 
+impl State {
+    /// The object is gone.
+    pub fn forget(&self, name: &(String, String)) {
+        self.newest.forget(name);
+    }
+}
+
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(
     ctx: &Context,

@@ -29,6 +29,7 @@ struct World {
     ctx: Context,
     clusters: cluster::State,
     backups: backup::State,
+    shared: Shared,
     _watches: JoinSet<()>,
 }
 
@@ -62,10 +63,11 @@ impl World {
             leadership: Leadership::fixed(leads),
             identity: "test".to_owned(),
         };
-        let ctx = Context::new(api.client(), caches, shared);
+        let ctx = Context::new(api.client(), caches, shared.clone());
         Self {
             api,
             ctx,
+            shared,
             clusters: cluster::State::default(),
             backups: backup::State::default(),
             _watches: watches,
@@ -307,6 +309,33 @@ async fn a_finished_job_becomes_the_backups_status_once() {
         pass().await;
     }
     assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_gone_leaves_nothing_behind_in_memory() {
+    let world = World::with_cluster(true).await;
+    let (mut watches, mut controllers) = (JoinSet::new(), JoinSet::new());
+    let stop = CancellationToken::new();
+    let (caches, triggers) = caches::start(&world.api.client(), None, &mut watches, &stop);
+    caches.ready().await;
+    let ctx = Arc::new(Context::new(world.api.client(), caches, world.shared.clone()));
+    super::start(&ctx, triggers, &mut controllers, &stop);
+    let shows = |wanted: bool| {
+        let metrics = Arc::clone(&ctx.metrics);
+        async move {
+            while metrics.text().unwrap().contains("cluster_members{") != wanted {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, shows(true)).await.expect("a cluster is measured");
+    world.api.remove(CLUSTER);
+    tokio::time::timeout(limit, shows(false)).await.expect("its series go with it");
+    stop.cancel();
+    tokio::time::timeout(limit, async { while controllers.join_next().await.is_some() {} })
+        .await
+        .expect("controllers end when told to");
 }
 
 #[tokio::test]

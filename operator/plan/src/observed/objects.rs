@@ -188,7 +188,8 @@ fn container_trouble(status: &ContainerStatus) -> Option<PodTrouble> {
         }
         "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
-            let said = last.and_then(|t| t.message.as_deref()).filter(|m| !m.trim().is_empty()).map(last_words);
+            let said =
+                last.and_then(|t| t.message.as_deref()).filter(|m| !m.trim().is_empty()).map(last_words);
             let code = last.map(|t| format!("exit code {}", t.exit_code));
             let detail = said.or(code).map(|d| format!("{message}: {}", d.trim())).unwrap_or(message);
             let exit_code = last.map(|t| t.exit_code);

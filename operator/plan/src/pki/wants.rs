@@ -1,18 +1,27 @@
 //! Which certificates a cluster needs now, and what stands in the way.
+//!
+//! Replacing an authority (it is due, or its Secret was deleted) never leaves members that distrust each other:
+//! first every Secret trusts both, then, when that has had time to reach every member, leaves are issued by the
+//! new one; the former is dropped when those are renewed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::Reason;
 use crds::cluster::ProvidedTls;
+use crds::conditions::whole_seconds;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::check::{Chain, Purpose, SecretProblem, Usage, check};
-use super::{IssueRequest, Role};
+use super::{CA_CRT, IssueRequest, KeptCertificate, Role, TLS_CRT, TLS_KEY};
 use crate::limits;
 use crate::resources::{Component, may_apply, metadata};
 use crate::validate::{Tls, ValidatedCluster};
+
+/// Annotation on a Secret: since when it trusts the cluster's present authority beside a former one.
+pub const TRUSTED_SINCE_ANNOTATION: &str = "kvnode.io/trusted-since";
 
 /// What stands in the way of good certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,23 +91,39 @@ fn managed(
         Ok(chain) => chain,
         Err(outcome) => return *outcome,
     };
-    let trusted = authority.trusted;
+    let ca = authority.anchor;
+    let leaves = LEAVES.map(|role| (role, leaf(cluster, secrets, role, &ca, now)));
+    let spreading = leaves.iter().any(|(_, leaf)| matches!(leaf, Leaf::Distrusts { .. }));
+    let carried = carried_trust(cluster, secrets, &ca, now);
     let mut ends = vec![authority.not_after];
-    for role in LEAVES {
-        match leaf(cluster, secrets, role, &trusted, now) {
-            Ok(chain) => ends.push(chain.not_after),
-            Err((why, still_good)) => {
-                // A certificate that is merely due keeps serving until its successor is there.
-                match still_good {
-                    Some(until) => ends.push(until),
-                    None => {
-                        plan.trouble = Some(CertificateTrouble {
-                            reason: Reason::CertificatesIssued,
-                            message: format!("issuing {}", secret_name(cluster, role)),
-                        });
-                    }
+    for (role, leaf) in leaves {
+        let name = secret_name(cluster, role);
+        let ask =
+            |why: String| IssueRequest { carried_trust: carried.clone(), ..request(cluster, role, now, why) };
+        ends.extend(leaf.until());
+        match leaf {
+            Leaf::Good { .. } => {}
+            Leaf::Due { why, .. } => plan.issue.push(ask(why)),
+            Leaf::Bad { why } => {
+                plan.issue.push(ask(why));
+                let (reason, message) = (Reason::CertificatesIssued, format!("issuing {name}"));
+                plan.trouble = Some(CertificateTrouble { reason, message });
+            }
+            Leaf::Distrusts { .. } => {
+                plan.issue.extend(secrets.get(&name).map(|s| widen(ask(TRUST_FIRST.to_owned()), s, now)));
+            }
+            Leaf::Former { trusts_since, .. } => {
+                let spread = now.as_second() - trusts_since.as_second() >= limits::TRUST_SPREADS_SECONDS;
+                if spread && !spreading {
+                    plan.issue.push(ask("the cluster's authority was replaced".to_owned()));
+                } else {
+                    plan.warning = Some(CertificateTrouble {
+                        reason: Reason::AuthorityReplaced,
+                        message: format!(
+                            "the authority was replaced at {trusts_since}; certificates follow once all trust it"
+                        ),
+                    });
                 }
-                plan.issue.push(request(cluster, role, now, why));
             }
         }
     }
@@ -106,74 +131,126 @@ fn managed(
     plan
 }
 
-/// The authority's chain, or the plan that results from not having one.
+const TRUST_FIRST: &str = "the authority was replaced: both are trusted before anything it signed is shown";
+
+/// The authority's chain, or the plan that results from not having one. An authority that is lost or due is
+/// replaced; its successor is trusted everywhere before it signs anything.
 fn authority(
     cluster: &ValidatedCluster,
     secrets: &BTreeMap<String, Secret>,
     now: Timestamp,
 ) -> Result<Chain, Box<CertificatesPlan>> {
     let name = secret_name(cluster, Role::Authority);
-    let problem = match secrets.get(&name).map(|s| check(s, &Purpose::default(), now)) {
-        Some(Ok(chain)) => return Ok(chain),
-        Some(Err(problem)) => Some(problem),
-        None => None,
+    let why = match secrets.get(&name).map(|s| check(s, &Purpose::default(), now)) {
+        Some(Ok(chain)) if now < renew_at(&chain) => return Ok(chain),
+        Some(Ok(chain)) => format!("it is due for renewal since {}", renew_at(&chain)),
+        Some(Err(problem)) => problem.to_string(),
+        None => "it does not exist".to_owned(),
     };
-    let in_use: Vec<String> = LEAVES
+    let in_use = LEAVES
         .into_iter()
-        .map(|role| secret_name(cluster, role))
-        .filter(|leaf| secrets.get(leaf).is_some_and(|s| check(s, &Purpose::default(), now).is_ok()))
-        .collect();
-    if in_use.is_empty() {
-        let why = problem.map_or_else(|| "the cluster has none".to_owned(), |p| p.to_string());
-        return Err(Box::new(CertificatesPlan {
-            issue: vec![request(cluster, Role::Authority, now, why)],
-            trouble: Some(CertificateTrouble {
-                reason: Reason::CertificatesIssued,
-                message: format!("issuing {name}"),
-            }),
-            ..CertificatesPlan::default()
-        }));
-    }
-    // A new authority now would be one that running members do not trust.
-    let what = problem.map_or_else(|| "does not exist".to_owned(), |p| format!("is not usable: {p}"));
+        .filter_map(|role| check(secrets.get(&secret_name(cluster, role))?, &Purpose::default(), now).ok())
+        .map(|chain| chain.not_after)
+        .min();
+    let issuing =
+        CertificateTrouble { reason: Reason::CertificatesIssued, message: format!("issuing {name}") };
     Err(Box::new(CertificatesPlan {
-        trouble: Some(CertificateTrouble {
-            reason: Reason::AuthorityMissing,
-            message: format!(
-                "Secret {name} {what}, while certificates it signed are in use; restore it from your copy. \
-                 Members keep serving until their certificates end"
-            ),
-        }),
-        ..CertificatesPlan::default()
+        issue: vec![request(cluster, Role::Authority, now, why)],
+        // What is in use stays so.
+        trouble: in_use.is_none().then_some(issuing),
+        expires: in_use,
+        warning: None,
     }))
 }
 
-/// A leaf's chain, or why it has to be issued anew and until when the present one still serves.
+/// How a leaf stands to the cluster's present authority.
+enum Leaf {
+    /// Signed by it, and good.
+    Good { until: Timestamp },
+    /// Still serves, and is to be issued anew.
+    Due { why: String, until: Option<Timestamp> },
+    /// Does not serve.
+    Bad { why: String },
+    /// Of a former authority, in a Secret that does not trust the present one yet.
+    Distrusts { until: Timestamp },
+    /// Of a former authority, in a Secret that trusts both.
+    Former { until: Timestamp, trusts_since: Timestamp },
+}
+
+impl Leaf {
+    /// End of validity of what serves now.
+    fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Good { until } | Self::Distrusts { until } | Self::Former { until, .. } => Some(*until),
+            Self::Due { until, .. } => *until,
+            Self::Bad { .. } => None,
+        }
+    }
+}
+
 fn leaf(
     cluster: &ValidatedCluster,
     secrets: &BTreeMap<String, Secret>,
     role: Role,
-    trusted: &[Vec<u8>],
+    ca: &[u8],
     now: Timestamp,
-) -> Result<Chain, (String, Option<Timestamp>)> {
-    let secret =
-        secrets.get(&secret_name(cluster, role)).ok_or_else(|| ("it does not exist".to_owned(), None))?;
+) -> Leaf {
+    let Some(secret) = secrets.get(&secret_name(cluster, role)) else {
+        return Leaf::Bad { why: "it does not exist".to_owned() };
+    };
     let chain = match check(secret, &purpose(cluster, role), now) {
         Ok(chain) => chain,
         Err(problem @ (SecretProblem::MissingName(_) | SecretProblem::MissingUsage(_))) => {
-            let usable = check(secret, &Purpose::default(), now).ok().map(|c| c.not_after);
-            return Err((problem.to_string(), usable));
+            let until = check(secret, &Purpose::default(), now).ok().map(|c| c.not_after);
+            return Leaf::Due { why: problem.to_string(), until };
         }
-        Err(problem) => return Err((problem.to_string(), None)),
+        Err(problem) => return Leaf::Bad { why: problem.to_string() },
     };
-    if chain.trusted != trusted {
-        return Err(("it is not of the cluster's present authority".to_owned(), Some(chain.not_after)));
+    let until = chain.not_after;
+    if !chain.trusted.iter().any(|der| der == ca) {
+        return Leaf::Distrusts { until };
+    }
+    if chain.anchor != ca {
+        // Without a note of when, it begins to count now: too late does no harm, too early does.
+        return Leaf::Former { until, trusts_since: trusts_since(secret).unwrap_or(now) };
     }
     let due = renew_at(&chain);
     if now >= due {
-        return Err((format!("it is due for renewal since {due}"), Some(chain.not_after)));
+        return Leaf::Due { why: format!("it is due for renewal since {due}"), until: Some(until) };
     }
-    Ok(chain)
+    Leaf::Good { until }
+}
+
+fn trusts_since(secret: &Secret) -> Option<Timestamp> {
+    secret.metadata.annotations.as_ref()?.get(TRUSTED_SINCE_ANNOTATION)?.parse().ok()
+}
+
+/// The same certificate, with the present authority trusted beside the former one.
+fn widen(request: IssueRequest, secret: &Secret, now: Timestamp) -> IssueRequest {
+    let bytes =
+        |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.clone()).unwrap_or_default();
+    let kept = KeptCertificate { certificate: bytes(TLS_CRT), key: bytes(TLS_KEY) };
+    let annotation = (TRUSTED_SINCE_ANNOTATION.to_owned(), whole_seconds(now).to_string());
+    let metadata =
+        ObjectMeta { annotations: Some([annotation].into_iter().collect()), ..request.metadata.clone() };
+    let carried_trust = String::from_utf8(bytes(CA_CRT)).unwrap_or_default();
+    IssueRequest { kept: Some(kept), metadata, carried_trust, ..request }
+}
+
+/// What is trusted beside the present authority as long as any leaf in use is of a former one, PEM.
+fn carried_trust(
+    cluster: &ValidatedCluster,
+    secrets: &BTreeMap<String, Secret>,
+    ca: &[u8],
+    now: Timestamp,
+) -> String {
+    let of_former = LEAVES.into_iter().find_map(|role| {
+        let secret = secrets.get(&secret_name(cluster, role))?;
+        let chain = check(secret, &Purpose::default(), now).ok()?;
+        (chain.anchor != ca).then_some(secret)
+    });
+    let bundle = of_former.and_then(|s| s.data.as_ref()).and_then(|d| d.get(CA_CRT));
+    bundle.and_then(|b| String::from_utf8(b.0.clone()).ok()).unwrap_or_default()
 }
 
 /// Two thirds of the lifetime: a third is left to repair whatever prevents renewal.
@@ -307,6 +384,8 @@ fn request(cluster: &ValidatedCluster, role: Role, now: Timestamp, why: String) 
         ip_addresses: purpose.ip_addresses,
         not_before: shift(-limits::CERTIFICATE_BACKDATE_SECONDS),
         not_after: shift(lifetime),
+        carried_trust: String::new(),
+        kept: None,
         why,
     }
 }

@@ -1,11 +1,11 @@
 //! Certificates: issued once, renewed in time, and a user's never overwritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use operator_plan::pki::{CertificatesPlan, Role, issue, plan_certificates};
+use operator_plan::pki::{CertificatesPlan, Purpose, Role, check, issue, plan_certificates};
 use operator_plan::validate::{ValidatedCluster, validate};
 
 use crate::world::{World, settings, spec};
@@ -102,15 +102,72 @@ fn a_changed_dns_domain_reissues_the_names_it_is_in() {
     assert!(plan.usable(), "the old ones serve meanwhile");
 }
 
+/// Whether each certificate is good in the eyes of everyone who has the other's Secret.
+fn all_trust_each_other(one: &BTreeMap<String, Secret>, other: &BTreeMap<String, Secret>) -> bool {
+    let leaves = ["core-server-tls", "core-peer-tls", "core-client-tls", "core-operator-tls"];
+    leaves.iter().all(|shown| {
+        leaves.iter().all(|seen_by| {
+            let mut probe = one[*shown].clone();
+            let theirs = other[*seen_by].data.clone().unwrap()["ca.crt"].0.clone();
+            put(&mut probe, "ca.crt", &theirs);
+            check(&probe, &Purpose::default(), now()).is_ok()
+        })
+    })
+}
+
 #[test]
-fn an_authority_that_is_lost_in_use_is_not_replaced_behind_the_members_backs() {
+fn an_authority_is_replaced_without_a_moment_of_distrust() {
+    for (lost, at) in [("deleted", now()), ("damaged", now())] {
+        let mut secrets = issued();
+        let old_authority = secrets["core-ca"].clone();
+        match lost {
+            "deleted" => drop(secrets.remove("core-ca")),
+            _ => put(secrets.get_mut("core-ca").unwrap(), "tls.key", b"garbage"),
+        }
+        let mut stages = vec![secrets.clone()];
+        let mut time = at;
+        let mut last = CertificatesPlan::default();
+        for _ in 0..40 {
+            last = plan_certificates(&cluster(), &secrets, time);
+            assert!(last.usable(), "{lost}: what is in use stays so");
+            follow(&mut secrets, &last);
+            stages.push(secrets.clone());
+            time += SignedDuration::from_secs(30);
+        }
+        assert!(last.issue.is_empty() && last.warning.is_none(), "{lost}: it comes to rest");
+        // A member may be a few minutes behind with its files: ten stages are five minutes.
+        for (i, stage) in stages.iter().enumerate() {
+            for behind in &stages[i.saturating_sub(9)..=i] {
+                assert!(
+                    all_trust_each_other(stage, behind) && all_trust_each_other(behind, stage),
+                    "{lost}, stage {i}"
+                );
+            }
+        }
+        let signed_by = |authority: &Secret| {
+            let mut probe = secrets["core-server-tls"].clone();
+            let ca = authority.data.clone().unwrap()["tls.crt"].0.clone();
+            put(&mut probe, "ca.crt", &ca);
+            check(&probe, &Purpose::default(), now()).is_ok()
+        };
+        assert!(signed_by(&secrets["core-ca"]) && !signed_by(&old_authority));
+        // The former authority is dropped when the leaves are renewed.
+        let due = plan_certificates(&cluster(), &secrets, days(62));
+        assert_eq!(due.issue.len(), 4);
+        assert!(due.issue.iter().all(|r| r.carried_trust.is_empty()));
+    }
+}
+
+#[test]
+fn an_old_authority_is_replaced_in_time() {
     let mut secrets = issued();
-    secrets.remove("core-ca");
-    let plan = plan_certificates(&cluster(), &secrets, now());
-    assert!(plan.issue.is_empty());
-    let trouble = plan.trouble.unwrap();
-    assert_eq!(trouble.reason.as_str(), "AuthorityMissing");
-    assert!(trouble.message.contains("core-ca") && trouble.message.contains("restore it"));
+    let authority = secrets["core-ca"].clone();
+    assert!(plan_certificates(&cluster(), &secrets, days(50)).issue.is_empty());
+    let at = days(3650 * 2 / 3 + 1);
+    let plan = plan_certificates(&cluster(), &secrets, at);
+    assert_eq!(plan.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Authority]);
+    follow(&mut secrets, &plan);
+    assert_ne!(secrets["core-ca"], authority);
 }
 
 #[test]

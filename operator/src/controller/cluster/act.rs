@@ -88,10 +88,9 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
         return Err(ActError::NotLeading);
     }
     let cluster = &fresh.children.cluster;
-    let uid = cluster.uid().unwrap_or_default();
     match perform(ctx, &fresh, &action).await {
         Ok(()) => {
-            ctx.set_failed_action(&uid, None);
+            ctx.set_failed_action(cluster.as_ref(), None);
             report::events(&ctx.recorder, cluster.as_ref(), &[action.event()]).await;
             Ok(Acted::Done)
         }
@@ -103,7 +102,7 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
             let words = error.to_string();
             report::events(&ctx.recorder, cluster.as_ref(), &[action.failure(&words)]).await;
             let failed = FailedAction { at: Timestamp::now(), attempted: action.to_string(), error: words };
-            ctx.set_failed_action(&uid, Some(failed));
+            ctx.set_failed_action(cluster.as_ref(), Some(failed));
             Err(error)
         }
     }

@@ -13,7 +13,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use operator_plan::observed::StorageClassView;
 
 use crate::controller::apply::{ApplyError, Object, failed};
@@ -213,9 +213,4 @@ fn storage_class(caches: &Caches, wanted: Option<&str>) -> StorageClassView {
             }
         }
     }
-}
-
-/// The UID that makes an object this one and no other of its name.
-pub fn uid<K: Resource>(object: &K) -> String {
-    object.meta().uid.clone().unwrap_or_default()
 }

@@ -64,12 +64,12 @@ pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Re
     {
         let failed =
             FailedAction { at: look.observed.now, attempted: APPLYING.to_owned(), error: error.to_string() };
-        ctx.set_failed_action(&uid, Some(failed));
+        ctx.set_failed_action(cluster.as_ref(), Some(failed));
         return Err(error.into());
     }
     let recovered = |failed: FailedAction| plan.action.is_none() || failed.attempted == APPLYING;
-    if ctx.failed_action(&uid).is_some_and(recovered) {
-        ctx.set_failed_action(&uid, None);
+    if ctx.failed_action(cluster.as_ref()).is_some_and(recovered) {
+        ctx.set_failed_action(cluster.as_ref(), None);
     }
     let Some(action) = plan.action else { return Ok(plan.recheck) };
     match act::act(ctx, &look, &action).await? {
@@ -79,9 +79,11 @@ pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Re
 }
 
 /// A cluster is gone: nothing about it is kept.
-pub fn forget(ctx: &Context, namespace: &str, name: &str) {
+pub fn forget(ctx: &Context, state: &State, name: &(String, String)) {
+    state.newest.forget(name);
+    ctx.forget(name);
     let conditions: Vec<_> = ConditionType::ALL.iter().map(|c| c.as_str()).collect();
-    ctx.metrics.forget(namespace, name, &conditions, &operation_types());
+    ctx.metrics.forget(&name.0, &name.1, &conditions, &operation_types());
 }
 
 async fn tell(

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 use operator_plan::identity::IdentityRecord;
 use operator_plan::observed::{IdentityView, JobView, Observed, PodView, StatefulSetView, VolumeView};
 
-use super::children::{Children, From, uid};
+use super::children::{Children, From};
 use super::probe::{self, Target};
 use crate::controller::apply::ApplyError;
 use crate::controller::context::Context;
@@ -56,7 +56,7 @@ pub async fn look(ctx: &Context, cluster: Arc<EtcdCluster>, from: From) -> Resul
         linearizable_read: answers.linearizable_read,
         backups: backups(ctx, &children, &names),
         schedules: schedules(ctx, &names),
-        failed_action: ctx.failed_action(&uid(cluster.as_ref())),
+        failed_action: ctx.failed_action(cluster.as_ref()),
     };
     Ok(Some(Look { observed, names, targets, tls, children }))
 }
