@@ -85,7 +85,7 @@ reasons! {
     SecretMalformed: "A Secret does not hold what it should." => "Correct the key that the message names.",
     CertificateExpiring: "A certificate of yours expires soon." => "Replace the Secret's content; members re-read it.",
     CertificateInvalid: "A certificate is expired, of another authority, or lacks a name or usage." => "Replace the Secret's content.",
-    AuthorityMissing: "The Secret with the cluster's authority is gone while its certificates are in use." => "Restore the Secret from your own copy.",
+    AuthorityReplaced: "The cluster's authority was replaced; both are trusted until certificates of the new one are in use." => "Wait; fetch the client Secret's ca.crt anew.",
 
     // Backups.
     BackupFresh: "The newest backup is as new as its schedule promises." => "Nothing.",
