@@ -84,6 +84,28 @@ fn the_metrics_reference_is_what_is_served() {
     );
 }
 
+/// Every reason, as the types document it.
+fn reasons() -> String {
+    let mut table = String::from(
+        "# Reasons\n\nGenerated: `UPDATE_DOCS=1 cargo test -p operator artifacts`. What conditions and events may say, what it means, and what to do.\nThe set is closed and stable: scripts may match on it.\n\n\
+         | reason | meaning | next step |\n|---|---|---|\n",
+    );
+    for reason in crds::Reason::ALL {
+        writeln!(table, "| `{}` | {} | {} |", reason.as_str(), reason.meaning(), reason.next_step()).unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_reference_of_reasons_is_what_the_operator_may_say() {
+    let path = repository().join("operator/docs/reasons.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, reasons()).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == reasons(), "operator/docs/reasons.md is stale: UPDATE_DOCS=1 cargo test -p operator artifacts");
+}
+
 #[test]
 fn the_charts_definitions_are_those_of_the_api() {
     let source = repository().join("crds/yaml");
