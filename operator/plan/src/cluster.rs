@@ -105,12 +105,18 @@ fn next_step(
         (Step::Act(action), _) | (Step::Wait(_) | Step::Rest, Step::Act(action)) => Step::Act(action),
         (other, _) => other,
     };
-    match (step, &certificates.trouble) {
-        // Pods cannot mount what is not there: say that rather than that they do not start.
-        (Step::Wait(_) | Step::Rest, Some(trouble)) if facts.observed.stateful_set.is_none() => {
+    // Pods cannot mount what is not there: say that rather than that they do not start. What needs a human is
+    // said first.
+    let patient = match &step {
+        Step::Act(_) => false,
+        Step::Wait(waiting) => !waiting.is_obstacle(),
+        Step::Rest => true,
+    };
+    match &certificates.trouble {
+        Some(trouble) if patient && facts.observed.stateful_set.is_none() => {
             Step::Wait(Waiting::Certificates { message: trouble.message.clone(), reason: trouble.reason })
         }
-        (step, _) => step,
+        _ => step,
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn conditions(
     let available = available(told);
     let progressing = progressing(told, operation);
     let tls = tls(told);
-    let ready = ready(told, operation, &available, &degraded, &tls);
+    let ready = ready(told, operation, &available, &degraded);
     vec![ready, available, progressing, degraded, tls, backup_healthy(&told.facts.observed.schedules)]
 }
 
@@ -40,14 +40,10 @@ fn ready(
     operation: Option<&OperationProgress>,
     available: &NewCondition,
     degraded: &NewCondition,
-    tls: &NewCondition,
 ) -> NewCondition {
     let no = |from: &NewCondition| {
         condition(ConditionType::Ready, ConditionStatus::False, from.reason, from.message.clone())
     };
-    if tls.status != ConditionStatus::True && degraded.status == ConditionStatus::True {
-        return no(tls);
-    }
     if degraded.status == ConditionStatus::True {
         return no(degraded);
     }
@@ -200,7 +196,12 @@ fn alarms(told: &Told<'_>) -> Option<String> {
 fn tls(told: &Told<'_>) -> NewCondition {
     let type_ = ConditionType::TLSReady;
     let certificates = told.certificates;
+    let idle = *told.stage == Stage::Blocked || told.facts.cluster.mode != Mode::Active;
     match (&certificates.trouble, &certificates.warning, certificates.expires) {
+        (Some(trouble), _, _) if idle && trouble.reason == Reason::CertificatesIssued => {
+            let message = "certificates are lacking, and none is issued before the obstacle is gone";
+            condition(type_, ConditionStatus::False, Reason::SecretMissing, message)
+        }
         (Some(trouble), _, _) => {
             condition(type_, ConditionStatus::False, trouble.reason, trouble.message.clone())
         }

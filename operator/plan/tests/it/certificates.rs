@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crds::conditions::{ConditionType, find};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use operator_plan::pki::{CertificatesPlan, Purpose, Role, check, issue, plan_certificates};
+use operator_plan::plan_cluster;
 use operator_plan::validate::{ValidatedCluster, validate};
 
 use crate::world::{World, settings, spec};
@@ -235,4 +237,28 @@ fn certificates_of_two_clusters_do_not_trust_each_other() {
     ours.insert("core-server-tls".into(), theirs["core-server-tls"].clone());
     let plan = plan_certificates(&cluster(), &ours, now());
     assert_eq!(plan.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Server]);
+}
+
+#[test]
+fn leftovers_of_a_former_cluster_are_said_before_certificates_are_issued() {
+    let mut world = World::new(spec(1));
+    (0..20).for_each(|_| {
+        world.pass();
+        world.tick();
+    });
+    // The cluster is deleted and created again under the same name: volumes and record stay, the rest goes.
+    world.set = None;
+    world.pods.clear();
+    world.cluster.metadata.uid = Some("another-uid".into());
+    world.cluster.status = None;
+    let plan = plan_cluster(&world.observe());
+    assert!(plan.objects.is_none() && plan.action.is_none(), "nothing is touched");
+    let waiting = plan.waiting.unwrap();
+    assert_eq!(waiting.reason().as_str(), "LeftoverIdentity");
+    let status = plan.report.status;
+    assert_eq!(status.summary.as_deref(), Some("LeftoverIdentity"));
+    let ready = find(&status.conditions, ConditionType::Ready).unwrap();
+    for said in ["data-core-0", "core-identity", "kubectl"] {
+        assert!(ready.message.contains(said), "{}", ready.message);
+    }
 }
