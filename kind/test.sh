@@ -30,11 +30,12 @@ end_to_end() {
   # shellcheck disable=SC1091 # written by images.sh
   . "$CACHE/images.env"
   export KVNODE_E2E_CONTEXT=kind-$E2E_CLUSTER
-  step "end-to-end tests" cargo test --locked -p e2e
+  step "end-to-end tests" cargo test --locked -p e2e --test it
 }
 
 cd "$REPO_DIR"
 step "lint" "$KIND_DIR/lint.sh"
+step "rules about the source" cargo test --locked -p e2e --lib
 step "tests of all crates" cargo test --locked --workspace --exclude e2e
 end_to_end
 say "everything passed"
