@@ -113,14 +113,13 @@ fn hash_up_to(kv: &KeySpace, up_to: i64) -> u32 {
     let survivors = survivors(kv, up_to);
     let mut hash = crc32c::crc32c(b"key");
     for (address, entry) in kv.log.from(0) {
-        let RevisionKey { main, tombstone, .. } = entry.key;
+        let RevisionKey { main, .. } = entry.key;
         if main > up_to {
             break;
         }
         // Members drop what compaction allows each at its own time, and older ones drop a deletion at the compacted
-        // revision itself, so neither is part of the hash.
-        let doomed = main <= compacted && survivors.binary_search(&address).is_err();
-        if doomed || (main == compacted && tombstone) {
+        // revision itself, so neither is part of the hash. No deletion is ever a survivor.
+        if main <= compacted && survivors.binary_search(&address).is_err() {
             continue;
         }
         hash = crc32c::crc32c_append(hash, &entry.key.to_bytes());
