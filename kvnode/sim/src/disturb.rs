@@ -87,7 +87,7 @@ fn partition(sim: &mut Sim, id: u64) {
 fn lose(sim: &mut Sim, id: u64) {
     let voters = sim.membership.values().filter(|votes| **votes).count();
     let lost_before = sim.membership.keys().any(|member| sim.machines.get(member).is_none_or(|m| m.lost));
-    if voters < 3 || lost_before || !sim.membership.contains_key(&id) {
+    if voters < 3 || lost_before || !sim.membership.contains_key(&id) || !sim.is_membership_settled() {
         return;
     }
     sim.stats.lost_members += 1;

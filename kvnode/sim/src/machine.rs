@@ -283,6 +283,19 @@ impl Process {
         self.raft.role().0
     }
 
+    /// A leader never sends again what it knows a member to have: rejects that come late or twice must not make it.
+    pub fn check_progress(&self) -> Result<(), Violation> {
+        if self.role() != Role::Leader {
+            return Ok(());
+        }
+        match self.raft.status().progress.iter().find(|peer| peer.next <= peer.matched) {
+            Some(peer) => {
+                Err(Violation(format!("m{} leads and went back behind what matches: {peer:?}", self.id)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Takes everything raft wants done.
     pub fn pump(&mut self) -> Effects {
         let mut effects = Effects::default();

@@ -39,7 +39,7 @@ pub struct Stats {
     pub transfers: u64,
     /// Rejects that reached a leader late: of entries it already knew to match.
     pub stale_rejects: u64,
-    /// Messages lost, and messages delivered twice.
+    /// Messages lost.
     pub dropped: u64,
     /// Messages delivered twice.
     pub duplicated: u64,
@@ -47,6 +47,8 @@ pub struct Stats {
     pub hashes_compared: u64,
     /// Compactions applied by some member first.
     pub compactions: u64,
+    /// Runs that ended without a quorum of any membership that somebody knows.
+    pub quorums_gone: u64,
 }
 
 impl AddAssign for Stats {
@@ -72,5 +74,6 @@ impl AddAssign for Stats {
         self.duplicated += other.duplicated;
         self.hashes_compared += other.hashes_compared;
         self.compactions += other.compactions;
+        self.quorums_gone += other.quorums_gone;
     }
 }

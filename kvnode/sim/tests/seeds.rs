@@ -55,6 +55,7 @@ fn check_coverage(total: &Stats) {
         ("compactions", total.compactions, 20),
         ("hashes compared", total.hashes_compared, 500),
     ];
+    assert!(total.quorums_gone * 50 <= total.lost_members, "too many runs end stuck: {}", total.quorums_gone);
     for (what, count, least) in each {
         assert!(count >= least, "only {count} {what}: the simulation no longer reaches what it is for");
     }
