@@ -39,8 +39,14 @@ impl PastCompaction {
     /// Hashes everything between the compaction before and this one, as etcd does while it compacts. Takes time in
     /// proportion to the data.
     #[must_use]
-    pub fn hash(&self) -> Option<KeyHash> {
-        self.before.hash_kv(self.revision).ok()
+    pub fn hash(&self) -> KeyHash {
+        let kv = &self.before.0.kv;
+        // etcd counts the deletions that this compaction keeps as something that is left, which readers do not.
+        let at = kv.log.from(self.revision.0).map(|(_, entry)| entry.key);
+        let mut at = at.take_while(|key| key.main == self.revision.0);
+        let others = if at.any(|key| key.tombstone) { Others::Left } else { Others::None };
+        let hash = hash_up_to(kv, self.revision.0, others);
+        KeyHash { hash, compact_revision: kv.compacted, hash_revision: self.revision }
     }
 }
 
@@ -88,7 +94,11 @@ impl View {
             return Err(ReadError::FutureRevision(kv.revision));
         }
         let up_to = if revision.0 == 0 { kv.revision } else { revision };
-        Ok(KeyHash { hash: hash_up_to(kv, up_to.0), compact_revision: kv.compacted, hash_revision: up_to })
+        Ok(KeyHash {
+            hash: hash_up_to(kv, up_to.0, Others::None),
+            compact_revision: kv.compacted,
+            hash_revision: up_to,
+        })
     }
 
     /// Hashes everything that a checkpoint holds, but for what may differ between healthy members: the RPC `Hash`.
@@ -108,9 +118,16 @@ fn is_local(bucket: &str, key: &[u8]) -> bool {
     bucket == "meta" && matches!(key, b"consistent_index" | b"term" | b"storageVersion")
 }
 
-fn hash_up_to(kv: &KeySpace, up_to: i64) -> u32 {
+/// Whether something is left beside what readers see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Left,
+    None,
+}
+
+fn hash_up_to(kv: &KeySpace, up_to: i64, others: Others) -> u32 {
     let compacted = kv.compacted.0;
-    let survivors = survivors(kv, up_to);
+    let survivors = survivors(kv, up_to, others);
     let mut hash = crc32c::crc32c(b"key");
     for (address, entry) in kv.log.from(0) {
         let RevisionKey { main, .. } = entry.key;
@@ -129,11 +146,11 @@ fn hash_up_to(kv: &KeySpace, up_to: i64) -> u32 {
 }
 
 /// Of the writes up to the compacted revision, those that count: of each key the one that a reader at `up_to` sees. If no
-/// such reader sees any key, those that compaction leaves, since etcd then hashes whatever is there.
-fn survivors(kv: &KeySpace, up_to: i64) -> Vec<Address> {
+/// such reader sees any key and nothing else is left, those that compaction leaves, since etcd then hashes whatever is there.
+fn survivors(kv: &KeySpace, up_to: i64, others: Others) -> Vec<Address> {
     let compacted = kv.compacted.0;
     let mut survivors = Vec::new();
-    let mut any = false;
+    let mut any = others == Others::Left;
     kv.index.visit(&KeyRange::all(), up_to, |_, version| {
         any = true;
         if version.main <= compacted {

@@ -150,7 +150,7 @@ impl World {
         let request = InternalRaftRequest { header: Some(self.header.clone()), ..request.clone() };
         let result = self.store.apply(index, term, &request);
         let batch = self.store.publish();
-        batch.compactions.iter().filter_map(PastCompaction::hash).for_each(|hash| self.hashes.remember(hash));
+        batch.compactions.iter().map(PastCompaction::hash).for_each(|hash| self.hashes.remember(hash));
         self.hub.publish(&batch);
         let changes = batch.auth_changes;
         let changes: String = changes.iter().map(|change| format!("; {change:?}")).collect();
