@@ -20,6 +20,7 @@ use kvnode_storage::{
     layout::DataDir,
     vfs::Vfs,
 };
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -60,7 +61,25 @@ pub(crate) struct Checkpoints {
     logged_bytes: u64,
     entries_since_cut: u64,
     entries_since_checkpoint: u64,
-    running: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+    current: Arc<Mutex<Current>>,
+}
+
+/// The checkpoint that is being written.
+#[derive(Default)]
+struct Current {
+    running: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Current {
+    fn end(&mut self) {
+        self.running = false;
+        for done in self.waiting.drain(..) {
+            // Whoever asked may be gone.
+            let _ = done.send(());
+        }
+    }
 }
 
 impl Checkpoints {
@@ -72,7 +91,8 @@ impl Checkpoints {
             logged_bytes: 0,
             entries_since_cut: 0,
             entries_since_checkpoint: 0,
-            running: None,
+            thread: None,
+            current: Arc::default(),
         }
     }
 
@@ -95,7 +115,7 @@ impl Checkpoints {
     }
 
     fn is_due(&self, snapshot_count: u64, store: &Store) -> bool {
-        if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        if self.current.lock().running {
             return false;
         }
         let many = self.entries_since_checkpoint > snapshot_count;
@@ -110,32 +130,42 @@ impl Checkpoints {
         self.logged_bytes >= share.clamp(GROWTH_MIN_BYTES, GROWTH_MAX_BYTES)
     }
 
-    /// Writes `view` in a thread of its own, then has the log note it. `done` is answered when it is over, or dropped if
-    /// there is nothing to write.
+    /// Writes `view` in a thread of its own, then has the log note it. If one is being written already, that one counts.
+    /// `done` is answered when it is over.
     pub(crate) fn begin(&mut self, shared: &SharedRef, view: &View, done: Option<oneshot::Sender<()>>) {
+        let mut current = self.current.lock();
+        current.waiting.extend(done);
+        if current.running {
+            return;
+        }
         let (index, term) = view.applied();
-        let Some(conf_state) = view.conf_state() else { return };
-        self.finish();
+        let Some(conf_state) = view.conf_state() else {
+            // Nothing was applied: there is nothing to write.
+            return current.end();
+        };
+        current.running = true;
+        drop(current);
         (self.logged_bytes, self.entries_since_checkpoint) = (0, 0);
         let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state: Some(conf_state) };
         let (vfs, data_dir) = (Arc::clone(&self.vfs), self.data_dir.clone());
         let (shared, view) = (Arc::clone(shared), view.clone());
+        let ending = Arc::clone(&self.current);
         let work = move || {
             write(&*vfs, &data_dir, &shared, &view, mark);
-            if let Some(done) = done {
-                // Whoever asked may be gone.
-                let _ = done.send(());
-            }
+            ending.lock().end();
         };
         match std::thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
-            Ok(thread) => self.running = Some(thread),
-            Err(e) => error!(error = %e, "failed to start a checkpoint; trying again later"),
+            Ok(thread) => self.thread = Some(thread),
+            Err(e) => {
+                error!(error = %e, "failed to start a checkpoint; trying again later");
+                self.current.lock().end();
+            }
         }
     }
 
     /// Waits for the checkpoint that is being written, if there is one.
     pub(crate) fn finish(&mut self) {
-        if let Some(thread) = self.running.take() {
+        if let Some(thread) = self.thread.take() {
             // A panic in it has already been reported; the old checkpoint stands.
             let _ = thread.join();
         }
