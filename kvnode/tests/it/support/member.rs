@@ -128,14 +128,24 @@ impl Member {
 
     /// Ends the process at once, as a power cut would end it, and starts it again with the same arguments.
     pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Ends the process at once.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.restart();
+    }
+
+    /// Starts the ended process again with the same arguments.
+    pub fn launch_again(&mut self) {
+        (self.child, self.log) = spawn(&self.arguments);
     }
 
     /// Starts the ended process again and waits until it serves.
     pub fn restart(&mut self) {
-        (self.child, self.log) = spawn(&self.arguments);
+        self.launch_again();
         self.wait_for_log("ready to serve client requests");
     }
 

@@ -1,6 +1,7 @@
 //! A kvnode process with its directory, ports and log; and the tools that speak to it.
 
 pub mod certificates;
+pub mod cluster;
 pub mod etcdctl;
 pub mod member;
 
