@@ -324,7 +324,7 @@ impl Process {
     /// The log takes up to `count` of what waits as one group.
     pub fn write_log(&mut self, count: usize) -> Result<Effects, Fault> {
         let mut effects = Effects::default();
-        let mut group: Vec<Box<Ready>> = Vec::new();
+        let mut group: Vec<Ready> = Vec::new();
         for _ in 0..count.min(self.log_jobs.len()) {
             match self.log_jobs.pop_front() {
                 Some(LogJob::Write(ready)) => {
@@ -338,7 +338,7 @@ impl Process {
                         }
                         None => self.wal.append(ready.hard_state.as_ref(), &ready.entries),
                     }
-                    group.push(ready);
+                    group.push(*ready);
                 }
                 Some(LogJob::Checkpointed(mark)) => {
                     self.finish_group(&mut group, &mut effects)?;
@@ -354,7 +354,7 @@ impl Process {
         Ok(effects)
     }
 
-    fn finish_group(&mut self, group: &mut Vec<Box<Ready>>, effects: &mut Effects) -> Result<(), Fault> {
+    fn finish_group(&mut self, group: &mut Vec<Ready>, effects: &mut Effects) -> Result<(), Fault> {
         let Some(last) = group.last().map(|ready| ready.number) else { return Ok(()) };
         let must_sync = group.iter().any(|ready| ready.must_sync);
         let written = if must_sync { self.wal.sync() } else { self.wal.flush() };

@@ -64,7 +64,7 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 pub(crate) enum Event {
     Tick { at: u64, life: u64 },
-    Arrive { to: u64, packet: Packet },
+    Arrive { to: u64, packet: Box<Packet> },
     WriteLog { at: u64, life: u64 },
     Apply { at: u64, life: u64 },
     Client(usize),
@@ -252,7 +252,7 @@ impl Sim {
                     Ok(process.pump())
                 })
             }
-            Event::Arrive { to, packet } => self.arrive(to, packet),
+            Event::Arrive { to, packet } => self.arrive(to, *packet),
             Event::WriteLog { at, .. } => {
                 self.machine(at).log_scheduled = false;
                 // Usually everything that waits, as the server does; sometimes less, as if more came just then.
@@ -547,7 +547,7 @@ impl Sim {
         self.stats.dropped += u64::from(delays.is_empty());
         self.stats.duplicated += u64::from(delays.len() > 1);
         for delay in delays {
-            let packet = Packet { message: message.clone(), state: state.clone() };
+            let packet = Box::new(Packet { message: message.clone(), state: state.clone() });
             self.after(delay, Event::Arrive { to, packet });
         }
         Ok(())

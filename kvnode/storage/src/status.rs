@@ -51,7 +51,7 @@ pub fn status(vfs: &dyn Vfs, path: &Path) -> Result<Status, BoltError> {
                     reason: "a revision in it is malformed",
                 })?,
                 "meta" if key == "storageVersion" => {
-                    status.version = String::from_utf8_lossy(&value).into_owned()
+                    status.version = String::from_utf8_lossy(&value).into_owned();
                 }
                 _ => {}
             }
