@@ -103,7 +103,10 @@ fn the_reference_of_reasons_is_what_the_operator_may_say() {
         fs::write(&path, reasons()).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == reasons(), "operator/docs/reasons.md is stale: UPDATE_DOCS=1 cargo test -p operator artifacts");
+    assert!(
+        found == reasons(),
+        "operator/docs/reasons.md is stale: UPDATE_DOCS=1 cargo test -p operator artifacts"
+    );
 }
 
 #[test]

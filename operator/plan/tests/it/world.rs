@@ -9,7 +9,7 @@ use crds::{EtcdBackup, EtcdCluster};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use operator_plan::action::{Action, Expect, RemovalReason};
+use operator_plan::action::{Action, Expect};
 use operator_plan::identity::IdentityRecord;
 use operator_plan::ids::{ClusterId, MemberId, Ordinal, initial_cluster_id};
 use operator_plan::observed::{
@@ -478,9 +478,9 @@ impl World {
                 assert!(found.is_learner, "only a learner is promoted");
                 found.is_learner = false;
             }
-            Action::RemoveMember { member, why } => {
-                let voters = self.voters().len();
-                assert!(*why != RemovalReason::VolumeLost || voters != 1, "the last voter is never removed");
+            Action::RemoveMember { member, .. } => {
+                let found = self.members.iter().find(|m| m.id == member.id).expect("a member");
+                assert!(found.is_learner || self.voters().len() > 1, "the last voter is never removed");
                 self.members.retain(|m| m.id != member.id);
                 self.removed.insert(member.id);
                 self.elect();
