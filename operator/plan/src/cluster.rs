@@ -169,7 +169,7 @@ fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
 fn no_quorum(facts: &Facts<'_>, error: &str) -> Waiting {
     let missing = (0..membership::wanted_pods(facts))
         .map(Ordinal)
-        .filter(|o| facts.serving(*o).is_none_or(|s| s.leader.is_none()))
+        .filter(|o| facts.serving(*o).is_none())
         .map(|o| facts.names().pod(o.0))
         .collect();
     Waiting::NoQuorum { missing, error: error.to_owned() }

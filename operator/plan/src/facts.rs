@@ -104,6 +104,12 @@ impl<'a> Facts<'a> {
             .max_by_key(|(_, s)| s.raft_index)
     }
 
+    /// True if any member that answers takes this one for the leader. The leader itself may be out of our reach
+    /// only.
+    pub fn is_followed(&self, id: MemberId) -> bool {
+        self.observed.nodes.keys().any(|o| self.serving(*o).is_some_and(|s| s.leader == Some(id)))
+    }
+
     /// A member by ordinal and ID, for an action.
     pub fn member_ref(&self, ordinal: Ordinal, id: MemberId) -> MemberRef {
         MemberRef { ordinal, id, name: self.names().pod(ordinal.0) }

@@ -123,6 +123,8 @@ fn lost_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step 
     let found = view.voters().find(|(ordinal, _)| facts.awaits_ticket(*ordinal));
     let Some((ordinal, member)) = found else { return Step::Rest };
     match safety::may_remove(facts, view, ordinal, member) {
+        // It led until a moment ago; the others are about to notice.
+        Ok(()) if facts.is_followed(member.id) => Step::Wait(facts.wait_for_pod(ordinal)),
         Ok(()) => Step::Act(Action::RemoveMember {
             member: facts.member_ref(ordinal, member.id),
             why: RemovalReason::VolumeLost,
@@ -142,6 +144,9 @@ fn too_many(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step {
         && serving.member_id == member.id
     {
         return hand_over(facts, view, leader, member, Keep::BelowTarget);
+    }
+    if facts.is_followed(member.id) {
+        return Step::Wait(facts.wait_for_pod(ordinal));
     }
     Step::Act(Action::RemoveMember {
         member: facts.member_ref(ordinal, member.id),

@@ -205,6 +205,12 @@ impl fmt::Display for Waiting {
             Self::Quorum { change, missing } => {
                 write!(f, "not safe to {change} while {} cannot be counted on", list(missing))
             }
+            Self::NoQuorum { missing, error } if missing.is_empty() => {
+                write!(
+                    f,
+                    "no quorum: the members have no leader ({error}); nothing is deleted while this lasts"
+                )
+            }
             Self::NoQuorum { missing, error } => write!(
                 f,
                 "no quorum: {} cannot be reached ({error}); nothing is deleted while this lasts",
