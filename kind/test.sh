@@ -23,7 +23,6 @@ finish() {
 
 end_to_end() {
   trap finish EXIT
-  "$KIND_DIR/tools.sh" kind kubectl helm etcd versitygw
   "$KIND_DIR/engine.sh"
   step "cluster" "$KIND_DIR/up.sh" "$E2E_CLUSTER" core01.config
   step "images" "$KIND_DIR/images.sh" "$E2E_CLUSTER"
@@ -35,6 +34,7 @@ end_to_end() {
 
 cd "$REPO_DIR"
 step "lint" "$KIND_DIR/lint.sh"
+"$KIND_DIR/tools.sh" kind kubectl helm etcd versitygw
 step "rules about the source" cargo test --locked -p e2e --lib
 step "tests of all crates" cargo test --locked --workspace --exclude e2e
 end_to_end
