@@ -18,7 +18,7 @@ ranges() {
 }
 
 # The controller manager hands the ranges out a moment after a node has joined.
-all_have_ranges() { ranges | awk -F '\t' 'NF != 3 || $2 == "" { exit 1 } END { exit NR == 0 }'; }
+all_have_ranges() { ranges | awk -F '\t' 'NF != 3 || $2 == "" { bad = 1 } END { exit bad || NR == 0 }'; }
 
 wait_for "every node has its range of pod addresses" 60 all_have_ranges
 table=$(ranges)
