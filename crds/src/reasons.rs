@@ -53,7 +53,7 @@ reasons! {
     ActionFailed: "The last action was refused or failed; it is tried again." => "See the message.",
 
     // What a cluster waits for.
-    WaitingForPod: "A pod does not exist or does not run yet." => "See the pod's events.",
+    WaitingForPod: "A pod does not exist, does not run yet, or does not pass its readiness probe." => "See the pod's events.",
     ImagePullFailed: "An image cannot be pulled." => "Correct spec.image or spec.imagePullSecrets, or make the registry reachable.",
     PodUnschedulable: "No node takes a pod." => "See the message: free resources, or change spec.scheduling or spec.resources.",
     PodFailing: "A member's container ends again and again." => "Read its log: kubectl logs --previous.",

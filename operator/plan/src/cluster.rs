@@ -162,7 +162,13 @@ fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
         }
     }
     let absent = view.voters().find(|(ordinal, member)| !facts.participates(*ordinal, member));
-    absent.map_or(Step::Rest, |(ordinal, _)| Step::Wait(facts.wait_for_pod(ordinal)))
+    if let Some((ordinal, _)) = absent {
+        return Step::Wait(facts.wait_for_pod(ordinal));
+    }
+    let unready = view.voters().find(|(ordinal, _)| facts.pod(*ordinal).is_some_and(|pod| !pod.ready));
+    unready.map_or(Step::Rest, |(ordinal, _)| {
+        Step::Wait(Waiting::PodNotReady { pod: facts.names().pod(ordinal.0) })
+    })
 }
 
 /// While quorum is absent nothing is decided, so nothing is deleted.

@@ -18,6 +18,11 @@ pub enum Waiting {
         /// Its name.
         pod: String,
     },
+    /// The member in a pod takes part, and Kubernetes does not send clients to it yet.
+    PodNotReady {
+        /// Its name.
+        pod: String,
+    },
     /// No node takes a pod.
     Unschedulable {
         /// Its name.
@@ -123,9 +128,10 @@ impl Waiting {
     /// The reason of the closed set.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::PodMissing { .. } | Self::PodPending { .. } | Self::Template { .. } => {
-                Reason::WaitingForPod
-            }
+            Self::PodMissing { .. }
+            | Self::PodPending { .. }
+            | Self::PodNotReady { .. }
+            | Self::Template { .. } => Reason::WaitingForPod,
             Self::Unschedulable { .. } => Reason::PodUnschedulable,
             Self::ImagePull { .. } => Reason::ImagePullFailed,
             Self::PodFailing { .. } => Reason::PodFailing,
@@ -149,6 +155,7 @@ impl Waiting {
         match self {
             Self::PodMissing { .. }
             | Self::PodPending { .. }
+            | Self::PodNotReady { .. }
             | Self::VolumePending { .. }
             | Self::Terminating { .. }
             | Self::Template { .. }
@@ -173,6 +180,7 @@ impl fmt::Display for Waiting {
         match self {
             Self::PodMissing { pod } => write!(f, "waiting for pod {pod} to be created"),
             Self::PodPending { pod } => write!(f, "waiting for pod {pod} to start"),
+            Self::PodNotReady { pod } => write!(f, "waiting for pod {pod} to pass its readiness probe"),
             Self::Unschedulable { pod, message } => {
                 write!(f, "no node takes pod {pod}: {message}; free resources or change spec.scheduling")
             }

@@ -20,7 +20,7 @@ use super::figures::{self, Figures};
 use super::progress::Progress;
 use super::snapshot::{Checked, TrailerCheck, hex};
 use super::source::{self, Source};
-use super::{JobError, TRY_AGAIN};
+use super::{JobError, TRY_AGAIN, USE_ANOTHER, fetch};
 use crate::cli::BackupArgs;
 use crate::etcd::{Pool, TlsMaterial};
 use crate::limits;
@@ -31,7 +31,9 @@ pub async fn run(args: BackupArgs) -> Result<BackupResult, JobError> {
     let began = Instant::now();
     let target = store::open(&args.store)?;
     // Before a member is bothered: a wrong bucket, endpoint or credential shows here.
-    must_be_absent(&target).await?;
+    if is_taken(&target).await? {
+        return earlier_attempt(&target, &args.scratch_dir, began).await;
+    }
     let tls = read_tls(&args).await?;
     let pool = Arc::new(Pool::default());
     let source = source::choose(&pool, &args.endpoints, tls.as_ref()).await?;
@@ -49,23 +51,12 @@ pub async fn run(args: BackupArgs) -> Result<BackupResult, JobError> {
     };
     let stored = upload.complete(&target).await?;
     read_back(&target, &stored).await?;
-    if let Err(error) = tokio::fs::remove_file(&scratch).await {
-        tracing::warn!(%error, file = %scratch.display(), "removing the scratch file failed; it goes with the pod");
-    }
+    remove(&scratch).await;
     tracing::info!(checksum = checked.sha256, location = target.location, "stored and verified");
-    Ok(BackupResult {
-        object: target.path.to_string(),
-        size_bytes: stored.bytes,
-        sha256: stored.sha256,
-        hash: format!("{:x}", figures.hash),
-        revision: figures.revision,
-        total_keys: i64::try_from(figures.total_keys).unwrap_or(i64::MAX),
-        total_size_bytes: figures.total_size_bytes,
-        version: server_version.or(figures.version).unwrap_or_else(|| source.status.version.clone()),
-        member_name: source.member_name(),
-        duration_seconds: began.elapsed().as_secs(),
-        location: target.location,
-    })
+    let version =
+        server_version.or_else(|| figures.version.clone()).unwrap_or_else(|| source.status.version.clone());
+    let taken = Taken { version, member_name: Some(source.member_name()) };
+    Ok(result(&target, &stored, &figures, taken, began))
 }
 
 /// A stored object.
@@ -74,13 +65,68 @@ struct Stored {
     sha256: String,
 }
 
-async fn must_be_absent(target: &Target) -> Result<(), JobError> {
+async fn is_taken(target: &Target) -> Result<bool, JobError> {
     match target.store.head(&target.path).await {
-        Ok(_) => Err(StoreError::Exists { location: target.location.clone() }.into()),
+        Ok(_) => Ok(true),
         Err(error) => match target.explain(Doing::Looking, error) {
-            StoreError::NoObject { .. } => Ok(()),
+            StoreError::NoObject { .. } => Ok(false),
             other => Err(other.into()),
         },
+    }
+}
+
+/// The object's name holds the UID of its backup, so a whole snapshot under it is the work of an earlier attempt that
+/// was stopped before it could tell: it is checked and told of now. Anything else is somebody else's and left alone.
+async fn earlier_attempt(target: &Target, scratch: &Path, began: Instant) -> Result<BackupResult, JobError> {
+    let scratch = scratch.join("snapshot.db");
+    let stored = match fetch::download(target, &fetch::Expected::default(), &scratch).await {
+        Ok(stored) => stored,
+        Err(JobError::Damaged { .. }) => {
+            return Err(StoreError::Exists { location: target.location.clone() }.into());
+        }
+        Err(error) => return Err(error),
+    };
+    let path = scratch.clone();
+    let damaged = |why| JobError::Damaged { what: target.location.clone(), why, next: USE_ANOTHER };
+    let figures = tokio::task::spawn_blocking(move || figures::of_file(&path))
+        .await
+        .map_err(|error| damaged(format!("reading it did not end: {error}")))?
+        .map_err(damaged)?;
+    remove(&scratch).await;
+    tracing::info!(location = target.location, "an earlier attempt stored it; verified");
+    let stored = Stored { bytes: stored.size_bytes, sha256: stored.sha256 };
+    let version = figures.version.clone().unwrap_or_default();
+    Ok(result(target, &stored, &figures, Taken { version, member_name: None }, began))
+}
+
+/// The scratch file goes with the pod at the latest.
+async fn remove(scratch: &Path) {
+    if let Err(error) = tokio::fs::remove_file(scratch).await {
+        tracing::warn!(%error, file = %scratch.display(), "removing the scratch file failed; it goes with the pod");
+    }
+}
+
+/// Where a snapshot is from.
+struct Taken {
+    /// etcd version of the member, or else of the format.
+    version: String,
+    /// `None` if only an earlier attempt knew.
+    member_name: Option<String>,
+}
+
+fn result(target: &Target, stored: &Stored, figures: &Figures, taken: Taken, began: Instant) -> BackupResult {
+    BackupResult {
+        object: target.path.to_string(),
+        size_bytes: stored.bytes,
+        sha256: stored.sha256.clone(),
+        hash: format!("{:x}", figures.hash),
+        revision: figures.revision,
+        total_keys: i64::try_from(figures.total_keys).unwrap_or(i64::MAX),
+        total_size_bytes: figures.total_size_bytes,
+        version: taken.version,
+        member_name: taken.member_name,
+        duration_seconds: began.elapsed().as_secs(),
+        location: target.location.clone(),
     }
 }
 

@@ -28,8 +28,20 @@ pub struct FetchResult {
     pub location: String,
     /// Bytes written, after decompression.
     pub total_size_bytes: u64,
+    /// Bytes stored.
+    #[serde(skip)]
+    pub size_bytes: u64,
     /// SHA-256 of the stored object.
     pub sha256: String,
+}
+
+/// What the stored object must be, where that was recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// Bytes stored.
+    pub size_bytes: Option<u64>,
+    /// SHA-256 of the stored object.
+    pub sha256: Option<String>,
 }
 
 /// Runs the command.
@@ -39,7 +51,8 @@ pub async fn run(args: FetchArgs) -> Result<FetchResult, JobError> {
     if let Some(dir) = args.output.parent() {
         tokio::fs::create_dir_all(dir).await.map_err(|e| file_error("creating", dir, e))?;
     }
-    let fetched = download(&target, &args, &partial).await;
+    let expected = Expected { size_bytes: args.size, sha256: args.sha256 };
+    let fetched = download(&target, &expected, &partial).await;
     if fetched.is_err() {
         // A partial file would take the space that the next attempt needs.
         let _best_effort = tokio::fs::remove_file(&partial).await;
@@ -50,13 +63,16 @@ pub async fn run(args: FetchArgs) -> Result<FetchResult, JobError> {
     Ok(result)
 }
 
-async fn download(target: &Target, args: &FetchArgs, partial: &Path) -> Result<FetchResult, JobError> {
+/// Writes the snapshot in the stored object to `partial`, decompressed, and checks it against its own checksum and what
+/// is expected of it.
+pub async fn download(target: &Target, expected: &Expected, partial: &Path) -> Result<FetchResult, JobError> {
     let damaged = |why: String| JobError::Damaged { what: target.location.clone(), why, next: USE_ANOTHER };
     let answer = target.store.get(&target.path).await.map_err(|e| target.explain(Doing::Reading, e))?;
-    if let Some(size) = args.size.filter(|size| *size != answer.meta.size) {
+    if let Some(size) = expected.size_bytes.filter(|size| *size != answer.meta.size) {
         return Err(damaged(format!("it has {} bytes, the backup had {size}", answer.meta.size)));
     }
-    let mut progress = Progress::new("download", Some(answer.meta.size));
+    let size_bytes = answer.meta.size;
+    let mut progress = Progress::new("download", Some(size_bytes));
     let mut file = File::create(partial).await.map_err(|e| file_error("creating", partial, e))?;
     let (mut hash, mut check, mut decoder) =
         (Sha256::new(), TrailerCheck::default(), Decoder::Undecided(Vec::new()));
@@ -75,12 +91,13 @@ async fn download(target: &Target, args: &FetchArgs, partial: &Path) -> Result<F
     file.sync_all().await.map_err(|e| file_error("syncing", partial, e))?;
     progress.done();
     let sha256 = hex(&hash.finalize());
-    if let Some(expected) = args.sha256.as_deref().filter(|expected| !expected.eq_ignore_ascii_case(&sha256))
-    {
+    let recorded = expected.sha256.as_deref();
+    if let Some(expected) = recorded.filter(|recorded| !recorded.eq_ignore_ascii_case(&sha256)) {
         return Err(damaged(format!("its SHA-256 is {sha256}, the backup had {expected}")));
     }
     let checked = check.finish().map_err(|error| damaged(error.to_string()))?;
-    Ok(FetchResult { location: target.location.clone(), total_size_bytes: checked.total_bytes, sha256 })
+    let (location, total_size_bytes) = (target.location.clone(), checked.total_bytes);
+    Ok(FetchResult { location, total_size_bytes, size_bytes, sha256 })
 }
 
 /// Decompresses if the first bytes say that there is something to decompress.

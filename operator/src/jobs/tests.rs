@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
+use operator_plan::backup::BackupResult;
+
 use super::{Compression, backup, delete, fetch};
 use crate::cli::{BackupArgs, DeleteArgs, FetchArgs, StoreArgs};
 
@@ -226,6 +228,21 @@ async fn a_backup_never_overwrites_another() {
     let error = backup::run(backup_args(&dir, address, "1.db", Compression::None)).await.unwrap_err();
     assert!(error.to_string().contains("never overwritten"), "{error}");
     assert_eq!(std::fs::read(dir.path().join("store/1.db")).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn what_an_attempt_stored_before_it_was_stopped_is_told_by_the_next() {
+    let dir = dirs();
+    let snapshot = Db::new().snapshot();
+    let address = serve(snapshot).await;
+    let args = backup_args(&dir, address, "1.db.zst", Compression::Zstd);
+    let first = backup::run(args.clone()).await.unwrap();
+    let second = backup::run(args).await.unwrap();
+    assert_eq!(second.member_name, None);
+    let BackupResult { member_name, duration_seconds, .. } = first.clone();
+    assert!(member_name.is_some());
+    assert_eq!(BackupResult { member_name, duration_seconds, ..second }, first);
+    assert!(std::fs::read_dir(dir.path().join("scratch")).unwrap().next().is_none());
 }
 
 #[tokio::test]

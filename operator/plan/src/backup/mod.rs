@@ -94,8 +94,8 @@ pub struct BackupResult {
     pub total_keys: i64,
     /// etcd version of the member the snapshot is of.
     pub version: String,
-    /// Name of the member the snapshot was taken from.
-    pub member_name: String,
+    /// Name of the member the snapshot was taken from; absent if an attempt that was stopped had stored it already.
+    pub member_name: Option<String>,
     /// Seconds from begin to end.
     pub duration_seconds: u64,
 }

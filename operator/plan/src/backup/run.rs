@@ -209,7 +209,7 @@ fn succeeded(job: &JobView, status: &mut EtcdBackupStatus) -> Outcome {
     status.hash = Some(result.hash);
     status.sha256 = Some(result.sha256);
     status.version = Some(result.version);
-    status.member = Some(result.member_name);
+    status.member = result.member_name;
     Outcome { phase: BackupPhase::Succeeded, reason: Reason::Succeeded, message }
 }
 

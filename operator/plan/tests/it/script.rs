@@ -74,6 +74,10 @@ fn command(world: &mut World, line: &str, said: &mut String) {
             world.partitioned.insert(number());
         }
         "heal" => world.partitioned.clear(),
+        "unready" => {
+            world.unready.insert(number());
+        }
+        "all-ready" => world.unready.clear(),
         "operator-dies" => {
             world.cut = Some(if argument == Some("half-way") { Cut::Half } else { Cut::Before });
         }

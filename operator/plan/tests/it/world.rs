@@ -69,6 +69,8 @@ pub struct World {
     pub leader: Option<MemberId>,
     pub log: u64,
     pub partitioned: BTreeSet<u32>,
+    /// Ordinals whose readiness probe fails although the member takes part.
+    pub unready: BTreeSet<u32>,
     pub bad_images: BTreeSet<String>,
     pub restore_job: Option<JobView>,
     pub restore_job_ends_in: u32,
@@ -110,6 +112,7 @@ impl World {
             leader: None,
             log: 0,
             partitioned: BTreeSet::new(),
+            unready: BTreeSet::new(),
             bad_images: BTreeSet::new(),
             restore_job: None,
             restore_job_ends_in: 0,
@@ -392,7 +395,7 @@ impl World {
             } else {
                 PodPhase::Pending
             },
-            ready: self.runs(ordinal) && self.data(ordinal).is_some(),
+            ready: self.runs(ordinal) && self.data(ordinal).is_some() && !self.unready.contains(&ordinal),
             terminating: pod.gone_in.is_some(),
             created_at: None,
             node: None,

@@ -20,8 +20,8 @@ use crate::controller::context::Context;
 use crate::etcd::{EtcdError, MemberClient, TlsMaterial};
 use crate::limits;
 
-/// What a member without identity answers on `/readyz`.
-const AWAITING_TICKET: &str = "waiting for a ticket";
+/// What a member without identity answers on `/readyz`: it has no ticket, or one that is not for it.
+const AWAITING_TICKET: [&str; 2] = ["waiting for a ticket", "refused the ticket"];
 
 /// A pod to ask.
 #[derive(Clone, Debug)]
@@ -166,7 +166,7 @@ async fn awaits_ticket(ctx: &Context, target: &Target) -> bool {
         let response = ctx.http.get(url).timeout(limits::PROBE_DEADLINE).send().await.ok()?;
         let unavailable = response.status() == reqwest::StatusCode::SERVICE_UNAVAILABLE;
         let body = response.text().await.ok()?;
-        Some(unavailable && body.contains(AWAITING_TICKET))
+        Some(unavailable && AWAITING_TICKET.iter().any(|words| body.contains(words)))
     };
     answer.await.unwrap_or(false)
 }
