@@ -60,6 +60,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        super::trace::target(&request);
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)

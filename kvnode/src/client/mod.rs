@@ -11,3 +11,4 @@ pub mod http;
 pub mod listen;
 mod observe;
 pub mod serve;
+mod trace;

@@ -133,15 +133,20 @@ fn filter(kvs: &mut Vec<Record>, request: &RangeRequest) {
     });
 }
 
-/// Sorts as asked; a target other than the key without an order is ascending. Equal elements keep key order.
+/// Sorts as asked; a target other than the key without an order is ascending. Equal elements keep key order, whichever
+/// way the others go.
 fn sort(kvs: &mut [Record], request: &RangeRequest) {
+    let target = SortTarget::try_from(request.sort_target).unwrap_or(SortTarget::Key);
     let descending = request.sort_order == SortOrder::Descend as i32;
-    match SortTarget::try_from(request.sort_target) {
-        Ok(SortTarget::Version) => kvs.sort_by_cached_key(|record| record.meta().version),
-        Ok(SortTarget::Create) => kvs.sort_by_cached_key(|record| record.meta().create_revision),
-        Ok(SortTarget::Mod) => kvs.sort_by_cached_key(|record| record.meta().mod_revision),
-        Ok(SortTarget::Value) => kvs.sort_by(|a, b| a.value_slice().cmp(b.value_slice())),
-        Ok(SortTarget::Key) | Err(_) => {}
+    if descending && target != SortTarget::Key {
+        kvs.reverse();
+    }
+    match target {
+        SortTarget::Version => kvs.sort_by_cached_key(|record| record.meta().version),
+        SortTarget::Create => kvs.sort_by_cached_key(|record| record.meta().create_revision),
+        SortTarget::Mod => kvs.sort_by_cached_key(|record| record.meta().mod_revision),
+        SortTarget::Value => kvs.sort_by(|a, b| a.value_slice().cmp(b.value_slice())),
+        SortTarget::Key => {}
     }
     if descending {
         kvs.reverse();
