@@ -4,6 +4,7 @@
 //! Nothing here decides what a request means: the cores do. Start reading at [`flags`] for what a member is told, at
 //! [`node`] for what it does, at [`client`] for who may ask, and at [`run`] for the order of things.
 
+pub mod auth;
 pub mod client;
 mod compactor;
 pub mod flags;

@@ -27,6 +27,10 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// taken for an attack. Clients of etcd cancel watches and timed-out requests by the hundred.
 pub const HTTP2_RESET_STREAMS: usize = 4096;
 
+/// Passwords that are hashed or compared at a time, each by a core for a tenth of a second. More would be no faster, and
+/// whoever guesses passwords must not take all cores from everybody else.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+
 /// Seconds a TLS handshake may take. Longer than any honest client needs, shorter than a port scanner would like.
 pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
+    auth::Tokens,
     client::{
         dispatch::Dispatch,
         grpc::Services,
@@ -73,6 +74,7 @@ pub fn run(config: Config) -> Result<Ended, RunError> {
 struct Member {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
     boot: Arc<Boot>,
     health: Arc<Health>,
     endpoints: Arc<Endpoints>,
@@ -115,12 +117,14 @@ impl Member {
         let observation = bind("listen-metrics-urls", &config.listen_metrics_urls)?;
         let metrics = Metrics::new(config.metrics);
         metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
+        let tokens = Arc::new(Tokens::new(&config));
         let boot = Arc::new(Boot::default());
         let health = Arc::new(Health::new(Arc::clone(&boot)));
         let endpoints = Arc::new(Endpoints::new(Arc::clone(&health), Arc::clone(&metrics), &config));
         Ok(Self {
             config: Arc::new(config),
             metrics,
+            tokens,
             boot,
             health,
             endpoints,
@@ -138,8 +142,12 @@ impl Member {
         for listener in std::mem::take(&mut self.observation) {
             tokio::spawn(observe(listener, self.port(None, Some(Arc::clone(&self.endpoints)))));
         }
-        let starting =
-            node::start(Arc::clone(&self.config), Arc::clone(&self.metrics), Arc::clone(&self.boot));
+        let starting = node::start(
+            Arc::clone(&self.config),
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.tokens),
+            Arc::clone(&self.boot),
+        );
         let node = tokio::select! {
             node = starting => node?,
             signal = self.signals.next() => return Ok(Ended::Signal(signal)),

@@ -39,6 +39,7 @@ fn state(node: &Node, metrics: &Metrics) {
     mvcc.current_revision.set(view.revision().0);
     mvcc.compact_revision.set(view.compact_revision().0);
     let server = &metrics.server;
+    server.auth_revision.set(signed(view.authorizer().revision()));
     server.cluster_version.reset();
     if let Some(version) = view.cluster_version() {
         server.cluster_version.with_label_values(&[short(&version)]).set(1);

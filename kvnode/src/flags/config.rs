@@ -81,6 +81,12 @@ pub struct Config {
     pub self_signed_cert_validity: u32,
     pub host_whitelist: Vec<String>,
 
+    // Auth.
+    pub auth_token: AuthToken,
+    /// Of simple tokens, after their last use.
+    pub auth_token_ttl: Duration,
+    pub bcrypt_cost: u32,
+
     // Observation.
     pub log: LogConfig,
     pub metrics: MetricsLevel,
@@ -144,6 +150,16 @@ pub struct TlsFiles {
     pub allowed_hostnames: Vec<String>,
     /// Serve with a self-signed certificate made at start.
     pub auto: bool,
+}
+
+/// `--auth-token`: how tokens stand for users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AuthToken {
+    /// Random letters that every member remembers.
+    #[default]
+    Simple,
+    /// Nobody gets one; users are known by their certificates.
+    None,
 }
 
 /// A TLS protocol version bound.
@@ -268,6 +284,9 @@ impl Config {
             tls_max_version: TlsVersion::Newest,
             self_signed_cert_validity: 0,
             host_whitelist: Vec::new(),
+            auth_token: AuthToken::Simple,
+            auth_token_ttl: Duration::ZERO,
+            bcrypt_cost: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Json, outputs: Vec::new() },
             metrics: MetricsLevel::Basic,
             warning_apply_duration: Duration::ZERO,

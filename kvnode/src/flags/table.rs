@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    config::{ClusterState, Config, LogFormat, LogLevel, MetricsLevel, TlsVersion},
+    config::{AuthToken, ClusterState, Config, LogFormat, LogLevel, MetricsLevel, TlsVersion},
     url,
     value::{boolean, duration, number, one_of, strings},
 };
@@ -78,7 +78,6 @@ const NO_BBOLT: &str = "state is kept in memory; the database file is written as
 const NO_DISCOVERY: &str = "members find each other by --initial-cluster or by ticket";
 const NO_TRACING: &str = "kvnode exports no traces";
 const NO_GATEWAY: &str = "there is no JSON gateway";
-const NO_AUTH: &str = "there are no users and roles; access is by client certificate";
 const NO_HASH_CHECKS: &str = "members do not compare their hashes by themselves";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
@@ -211,9 +210,9 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Value "cors" = "*", ignored NO_GATEWAY, anything),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
     // Auth.
-    flag!(Auth Value "auth-token" = "simple", ignored NO_AUTH, anything),
-    flag!(Auth Value "auth-token-ttl" = "300", ignored NO_AUTH, |_, v| number::<u32>(v).map(drop)),
-    flag!(Auth Value "bcrypt-cost" = "10", ignored NO_AUTH, |_, v| number::<u32>(v).map(drop)),
+    flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', or '' for none.", into!(auth_token, auth_token)),
+    flag!(Auth Value "auth-token-ttl" = "300", "Seconds a simple token lives after its last use; 0 is 300.", into!(auth_token_ttl, token_ttl)),
+    flag!(Auth Value "bcrypt-cost" = "10", "Cost of hashing passwords, from 4 to 31; each step doubles it.", into!(bcrypt_cost, number)),
     // Logging.
     flag!(Logging Value "logger" = "zap", ignored "there is one logger", |_, v| one_of(v, &["zap"])),
     flag!(Logging Value "log-outputs" = "default", "stderr, stdout, or paths of files.", into!(log.outputs, list)),
@@ -323,6 +322,18 @@ fn tls_version(v: &str) -> Result<TlsVersion, String> {
         "" => Ok(TlsVersion::Newest),
         _ => Err(format!("unexpected TLS version {v:?}, use TLS1.2 or TLS1.3")),
     }
+}
+
+fn auth_token(v: &str) -> Result<AuthToken, String> {
+    match v {
+        "simple" => Ok(AuthToken::Simple),
+        "" => Ok(AuthToken::None),
+        _ => Err("use simple, or nothing".to_owned()),
+    }
+}
+
+fn token_ttl(v: &str) -> Result<Duration, String> {
+    number(v).map(|seconds| Duration::from_secs(if seconds == 0 { 300 } else { seconds }))
 }
 
 fn log_level(v: &str) -> Result<LogLevel, String> {

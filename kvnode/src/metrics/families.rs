@@ -79,6 +79,7 @@ families! {
         range_seconds: histograms("etcd_server_range_duration_seconds", "Time spent on ranges.", &["success"], doubling(0.0001, 20));
         learner_promote_successes: counter("etcd_server_learner_promote_successes", "Learners promoted while this member led.");
         lease_expired: counter("etcd_debugging_server_lease_expired_total", "Leases that expired.");
+        auth_revision: gauge("etcd_debugging_auth_revision", "The revision of users and roles.");
         alarms: gauges("etcd_debugging_server_alarms", "Alarms raised.", &["server_id", "alarm_type"]);
         version: gauges("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", &["server_version"]);
         id: gauges("etcd_server_id", "Server or member ID in hexadecimal format.", &["server_id"]);

@@ -71,6 +71,9 @@ pub enum NodeError {
     /// Leadership did not move in time.
     #[error("etcdserver: request timed out, leader transfer took too long")]
     TimeoutLeaderTransfer,
+    /// The token stands for nobody, here and now.
+    #[error("etcdserver: invalid auth token")]
+    InvalidToken,
     /// There is no such lease, or it expired.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,

@@ -12,7 +12,7 @@ use kvnode_mvcc::{
     lease::clock::{Checkpoints, LeaseClock, RenewError},
 };
 use kvnode_proto::etcdserverpb::{
-    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest, RequestHeader,
 };
 use kvnode_raft::Role;
 use parking_lot::Mutex;
@@ -130,9 +130,11 @@ impl Node {
             return;
         }
         let expired = book.clock.lock().expired(now, EXPIRED_AT_ONCE);
+        let header = self.own_header();
         futures::stream::iter(expired)
-            .for_each_concurrent(REVOCATIONS, |id| async move {
+            .for_each_concurrent(REVOCATIONS, async |id| {
                 let request = InternalRaftRequest {
+                    header: Some(header.clone()),
                     lease_revoke: Some(LeaseRevokeRequest { id: id.0 }),
                     ..InternalRaftRequest::default()
                 };
@@ -143,6 +145,17 @@ impl Node {
                 }
             })
             .await;
+    }
+
+    /// Revoking is asked in root's name where anybody is asked: the lease may hold anybody's keys.
+    fn own_header(&self) -> RequestHeader {
+        let view = self.reader().view();
+        let authorizer = view.authorizer();
+        if !authorizer.is_enabled() {
+            return RequestHeader::default();
+        }
+        let own = authorizer.server();
+        RequestHeader { id: 0, username: own.user.to_owned(), auth_revision: own.auth_revision }
     }
 
     async fn checkpoint_leases(&self) {

@@ -21,7 +21,7 @@ use super::{
     inbox::{Control, ProposalBody},
     limits,
 };
-use crate::{flags::url::Url, peer::members};
+use crate::{auth::Credentials, flags::url::Url, peer::members};
 
 /// How a member is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +90,16 @@ impl Node {
         self.change(ConfChangeType::ConfChangeUpdateNode, id, context).await
     }
 
-    /// Makes a learner a voter, at the leader; returns all members.
+    /// Makes a learner a voter, at the leader; returns all members. Whoever wants it must have been let through here; the
+    /// leader looks at the token once more.
     ///
     /// # Errors
     /// As etcd's `MemberPromote`.
-    pub async fn member_promote(&self, id: MemberId) -> Result<Vec<Member>, NodeError> {
+    pub async fn member_promote(
+        &self,
+        id: MemberId,
+        credentials: &Credentials,
+    ) -> Result<Vec<Member>, NodeError> {
         match self.promote_here(id).await {
             Err(NodeError::NotLeader) => {}
             outcome => return outcome,
@@ -103,7 +108,7 @@ impl Node {
         let deadline = time::Instant::now() + limit;
         while time::Instant::now() < deadline {
             for url in self.leader_urls() {
-                if let Some(outcome) = members::promote(&self.dialer, &url, id, limit).await {
+                if let Some(outcome) = members::promote(&self.dialer, &url, id, credentials, limit).await {
                     return outcome;
                 }
             }

@@ -23,6 +23,7 @@ pub mod checkpoint;
 mod error;
 mod handle;
 mod id_gen;
+mod identity;
 mod inbox;
 mod leases;
 pub mod limits;

@@ -15,7 +15,7 @@ use kvnode_raft::Role;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{metrics::Metrics, watches::Watches};
+use crate::{auth::Tokens, metrics::Metrics, watches::Watches};
 
 use super::{
     NodeError, apply_loop::ApplyJob, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook, queue::Queue,
@@ -81,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     pub(crate) leases: LeaseBook,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) ids: IdGenerator,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopper: Stopper,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use kvnode_mvcc::{LeaseId, MemberId};
@@ -24,6 +24,7 @@ use super::{
     stream::StreamBody,
 };
 use crate::{
+    auth::Credentials,
     flags::usage::ETCD_VERSION,
     node::{Node, NodeError, peer_api::Refused},
 };
@@ -81,8 +82,8 @@ async fn route(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
         "/leases/internal" => lease_time_to_live(peers, allow(request, &Method::POST)?).await,
         _ => {
             if let Some(id) = path.strip_prefix("/members/promote/") {
-                allow(request, &Method::POST)?;
-                return promote(peers, id).await;
+                let request = allow(request, &Method::POST)?;
+                return promote(peers, request.headers(), id).await;
             }
             if let Some(rest) = path.strip_prefix("/raft/stream/") {
                 return open_stream(peers, &allow(request, &Method::GET)?, rest);
@@ -220,10 +221,18 @@ fn node(peers: &Arc<Peers>) -> Result<Node, Refusal> {
     peers.context().api.node().ok_or_else(starting)
 }
 
-async fn promote(peers: &Arc<Peers>, id: &str) -> Answer {
+/// Promotes on behalf of whoever holds the token that another member hands on.
+async fn promote(peers: &Arc<Peers>, headers: &HeaderMap, id: &str) -> Answer {
     let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("member {id} not found in cluster"));
     let member = id.parse().map(MemberId).map_err(|_| missing())?;
-    match node(peers)?.promote_here(member).await {
+    let node = node(peers)?;
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.map(|token| token.strip_prefix("Bearer ").unwrap_or(token).to_owned());
+    let outcome = match node.check_admin(&Credentials { token, common_name: None }).await {
+        Ok(()) => node.promote_here(member).await,
+        Err(e) => Err(e),
+    };
+    match outcome {
         Ok(members) => json(members::encode_list(&members)),
         Err(e) => {
             let status = match &e {

@@ -21,7 +21,10 @@ use super::{
     dial::{self, CallError, Dialer},
     headers,
 };
-use crate::node::{LeaseTtl, NodeError};
+use crate::{
+    auth::Credentials,
+    node::{LeaseTtl, NodeError},
+};
 
 /// Members as a JSON array, as Go encodes it.
 pub(crate) fn encode_list(members: &[Member]) -> Vec<u8> {
@@ -123,9 +126,15 @@ pub(crate) async fn promote(
     dialer: &Dialer,
     url: &str,
     id: MemberId,
+    credentials: &Credentials,
     limit: Duration,
 ) -> Option<Result<Vec<Member>, NodeError>> {
-    match post(dialer, url, &format!("/members/promote/{}", id.0), Vec::new(), limit).await {
+    let mut request = Request::post(format!("/members/promote/{}", id.0));
+    if let Some(token) = &credentials.token {
+        request = request.header(header::AUTHORIZATION, token);
+    }
+    let request = request.body(dial::full("")).ok()?;
+    match dialer.call(url, request, limit).await.map(|(_, body)| body) {
         Ok(body) => decode_list(&body).ok().map(Ok),
         Err(e) => match e.refusal()? {
             (StatusCode::NOT_FOUND, _) => Some(Err(NodeError::MemberNotFound)),

@@ -1,9 +1,11 @@
 //! May this user do that? For whole requests, and for all the API has to ask besides.
 
+use bytes::Bytes;
 use kvnode_proto::{
     authpb::User,
     etcdserverpb::{
-        DeleteRangeRequest, InternalRaftRequest, PutRequest, RequestOp, TxnRequest, request_op::Request,
+        DeleteRangeRequest, InternalRaftRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+        WatchCreateRequest, request_op::Request,
     },
 };
 
@@ -57,6 +59,12 @@ impl<'a> Authorizer<'a> {
         self.auth.users.get(name).map(AsRef::as_ref)
     }
 
+    /// Who the server itself is, for what it proposes on nobody's behalf, such as revoking expired leases.
+    #[must_use]
+    pub fn server(&self) -> Requester<'static> {
+        Requester { user: ROOT, auth_revision: self.revision() }
+    }
+
     /// The hash that a user's password must match, before a token may be proposed.
     ///
     /// # Errors
@@ -87,12 +95,23 @@ impl<'a> Authorizer<'a> {
         if has_root_role(user) { Ok(()) } else { Err(AuthError::PermissionDenied) }
     }
 
-    /// Whether `who` is anybody at all: enough for listing members, status and alarms.
+    /// Whether `who` is anybody at all: enough for listing members, status and alarms. As in etcd, a verified certificate
+    /// without a name is somebody.
     ///
     /// # Errors
     /// [`AuthError::UserEmpty`].
     pub fn authenticated(&self, who: Requester<'_>) -> Result<(), AuthError> {
-        if self.is_enabled() && who.user.is_empty() { Err(AuthError::UserEmpty) } else { Ok(()) }
+        if self.is_enabled() && who == Requester::default() { Err(AuthError::UserEmpty) } else { Ok(()) }
+    }
+
+    /// Whether what was found out about `who` still holds: users and roles have not changed since. Asked after a read, so
+    /// that nobody is sent what was taken from him meanwhile (etcd: `doSerialize`).
+    ///
+    /// # Errors
+    /// [`AuthError::OldRevision`].
+    pub fn still(&self, who: Requester<'_>) -> Result<(), AuthError> {
+        let changed = who.auth_revision != 0 && who.auth_revision != self.revision();
+        if changed { Err(AuthError::OldRevision) } else { Ok(()) }
     }
 
     /// Whether `who` may read all of `range`.
@@ -101,6 +120,30 @@ impl<'a> Authorizer<'a> {
     /// Why not.
     pub fn read(&self, who: Requester<'_>, range: &KeyRange) -> Result<(), AuthError> {
         self.access(who, Access::Read, range)
+    }
+
+    /// Whether `who` may make this range.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn range(&self, who: Requester<'_>, request: &RangeRequest) -> Result<(), AuthError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        self.read(who, &KeyRange::new(&request.key, &request.range_end))
+    }
+
+    /// Whether `who` may watch this: read all of it. Like the watcher, an empty key stands for the smallest one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn watch(&self, who: Requester<'_>, request: &WatchCreateRequest) -> Result<(), AuthError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let smallest = Bytes::from_static(b"\0");
+        let key = if request.key.is_empty() { &smallest } else { &request.key };
+        self.read(who, &KeyRange::new(key, &request.range_end))
     }
 
     /// Whether `who` may write all of `range`.
@@ -138,6 +181,9 @@ impl<'a> Authorizer<'a> {
     /// # Errors
     /// Why not.
     pub fn txn(&self, who: Requester<'_>, request: &TxnRequest) -> Result<(), AuthError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
         for compare in &request.compare {
             self.read(who, &KeyRange::new(&compare.key, &compare.range_end))?;
         }
@@ -146,9 +192,7 @@ impl<'a> Authorizer<'a> {
 
     fn operation(&self, who: Requester<'_>, op: &RequestOp) -> Result<(), AuthError> {
         match &op.request {
-            Some(Request::RequestRange(range)) => {
-                self.read(who, &KeyRange::new(&range.key, &range.range_end))
-            }
+            Some(Request::RequestRange(range)) => self.range(who, range),
             Some(Request::RequestPut(put)) => self.put(who, put),
             Some(Request::RequestDeleteRange(delete)) => self.delete_range(who, delete),
             Some(Request::RequestTxn(txn)) => self.txn(who, txn),
@@ -170,6 +214,17 @@ impl<'a> Authorizer<'a> {
     /// Why not.
     pub fn lease_read(&self, who: Requester<'_>, lease: LeaseId) -> Result<(), AuthError> {
         self.lease_keys(who, lease, Access::Read)
+    }
+
+    /// Whether `who` may read each of these keys.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn read_keys(&self, who: Requester<'_>, keys: &[Bytes]) -> Result<(), AuthError> {
+        if self.admin(who).is_ok() {
+            return Ok(());
+        }
+        keys.iter().try_for_each(|key| self.read(who, &KeyRange::single(key.clone())))
     }
 
     fn lease_keys(&self, who: Requester<'_>, lease: LeaseId, access: Access) -> Result<(), AuthError> {
@@ -213,7 +268,7 @@ impl<'a> Authorizer<'a> {
         } else if let Some(delete) = &request.delete_range {
             self.delete_range(who, delete)
         } else if let Some(range) = &request.range {
-            self.read(who, &KeyRange::new(&range.key, &range.range_end))
+            self.range(who, range)
         } else if let Some(revoke) = &request.lease_revoke {
             self.lease_write(who, LeaseId(revoke.id))
         } else if let Some(get) = &request.auth_user_get {
@@ -249,10 +304,4 @@ pub(crate) fn requester(request: &InternalRaftRequest) -> Requester<'_> {
         user: &header.username,
         auth_revision: header.auth_revision,
     })
-}
-
-/// The server itself, for what it proposes on nobody's behalf, such as revoking expired leases.
-#[must_use]
-pub fn server_requester(authorizer: &Authorizer<'_>) -> Requester<'static> {
-    Requester { user: ROOT, auth_revision: authorizer.revision() }
 }

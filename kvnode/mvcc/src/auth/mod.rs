@@ -1,16 +1,18 @@
 //! Users, roles and what they may do (etcd: `server/auth/store.go`, `server/etcdserver/apply/auth.go`).
 //!
 //! [`state`] holds users and roles and changes them as the log says, [`permission`] decides whether granted intervals
-//! cover a wanted one, [`check`] asks that for whole requests. Passwords come in hashed; tokens are the server's, which
-//! learns from [`AuthChange`] when they begin and end.
+//! cover a wanted one, [`check`] asks that for whole requests, [`tokens`] knows who holds a simple token. Passwords come in
+//! hashed. The server learns from [`AuthChange`] when tokens begin and end.
 
 pub mod check;
 mod permission;
 pub(crate) mod state;
+pub mod tokens;
 
 use kvnode_proto::authpb::Permission;
 
 pub use check::{Authorizer, Requester};
+pub use tokens::SimpleTokens;
 
 /// The user, and the role, that may do everything.
 pub const ROOT: &str = "root";

@@ -19,6 +19,7 @@ use super::{
     stream::Guarded,
 };
 use crate::{
+    auth::Credentials,
     client::{
         dispatch::Remote,
         error::{code_name, invalid_client_api_version, no_leader, not_supported_for_learner},
@@ -31,6 +32,8 @@ use crate::{
 pub struct Call {
     pub services: Arc<Services>,
     pub remote: Arc<Remote>,
+    /// What the client shows of itself; nothing where nobody asks.
+    pub credentials: Credentials,
 }
 
 /// A call on its way to its method.
@@ -68,17 +71,21 @@ impl Incall {
         let Self { services, rpc, remote, request } = self;
         let receive_max = services.config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES;
         let service = tower::service_fn(move |request: Request<Req>| {
-            let call = Call { services: Arc::clone(&services), remote: Arc::clone(&remote) };
+            let (services, remote) = (Arc::clone(&services), Arc::clone(&remote));
             async move {
                 let started = Instant::now();
-                let metrics = call.services.methods.metrics(rpc);
+                let metrics = services.methods.metrics(rpc);
                 metrics.started.inc();
                 metrics.received.inc();
-                let outcome = match call.services.admit(rpc, request.metadata()) {
-                    Ok(_) => method(call.clone(), request.into_inner()).await,
+                let outcome = match services.admit(rpc, request.metadata()) {
+                    Ok(_) => {
+                        let credentials = services.credentials(request.metadata(), &remote);
+                        let (services, remote) = (Arc::clone(&services), Arc::clone(&remote));
+                        method(Call { services, remote, credentials }, request.into_inner()).await
+                    }
                     Err(status) => Err(status),
                 };
-                call.finish(rpc, started, outcome.as_ref().err());
+                services.finish(rpc, &remote, started, outcome.as_ref().err());
                 outcome.map(tonic::Response::new)
             }
         });
@@ -99,9 +106,9 @@ impl Incall {
         let mut grpc = self.grpc::<Req, Resp>();
         let Self { services, rpc, remote, request } = self;
         let service = tower::service_fn(move |request: Request<Req>| {
-            let call = Call { services: Arc::clone(&services), remote: Arc::clone(&remote) };
+            let (services, remote) = (Arc::clone(&services), Arc::clone(&remote));
             async move {
-                let (call, cut) = call.begin_stream(rpc, request.metadata())?;
+                let (call, cut) = Call::begin_stream(services, remote, rpc, request.metadata())?;
                 call.services.methods.metrics(rpc).received.inc();
                 let stream = method(call.clone(), request.into_inner()).await;
                 call.guard(rpc, stream, cut)
@@ -122,9 +129,9 @@ impl Incall {
         let mut grpc = self.grpc::<Req, Resp>();
         let Self { services, rpc, remote, request } = self;
         let service = tower::service_fn(move |request: Request<Streaming<Req>>| {
-            let call = Call { services: Arc::clone(&services), remote: Arc::clone(&remote) };
+            let (services, remote) = (Arc::clone(&services), Arc::clone(&remote));
             async move {
-                let (call, cut) = call.begin_stream(rpc, request.metadata())?;
+                let (call, cut) = Call::begin_stream(services, remote, rpc, request.metadata())?;
                 let stream = method(call.clone(), request.into_inner()).await;
                 call.guard(rpc, stream, cut)
             }
@@ -133,39 +140,48 @@ impl Incall {
     }
 }
 
-impl Call {
+impl Services {
     /// Counts a finished unary call, and tells of a slow one.
-    fn finish(&self, rpc: Rpc, started: Instant, error: Option<&Status>) {
-        let services = &self.services;
+    fn finish(&self, rpc: Rpc, remote: &Remote, started: Instant, error: Option<&Status>) {
         let took = started.elapsed();
-        let metrics = services.methods.metrics(rpc);
+        let metrics = self.methods.metrics(rpc);
         let code = error.map_or(Code::Ok, Status::code);
         if code == Code::Ok {
             metrics.sent.inc();
         }
-        services.metrics.grpc.handled(metrics, code_name(code), took.as_secs_f64());
-        if took > services.config.warning_unary_request_duration {
+        self.metrics.grpc.handled(metrics, code_name(code), took.as_secs_f64());
+        if took > self.config.warning_unary_request_duration {
             warn!(
-                "time spent" = ?took, remote = self.remote.address, "response type" = response_type(rpc),
+                "time spent" = ?took, remote = remote.address, "response type" = response_type(rpc),
                 code = code_name(code), "request stats"
             );
         } else if enabled!(Level::DEBUG) {
             debug!(
-                "time spent" = ?took, remote = self.remote.address, "response type" = response_type(rpc),
+                "time spent" = ?took, remote = remote.address, "response type" = response_type(rpc),
                 code = code_name(code), "request stats"
             );
         }
     }
+}
 
-    fn begin_stream(self, rpc: Rpc, metadata: &MetadataMap) -> Result<(Self, Cut), Status> {
-        self.services.methods.metrics(rpc).started.inc();
-        match self.services.admit(rpc, metadata) {
+impl Call {
+    fn begin_stream(
+        services: Arc<Services>,
+        remote: Arc<Remote>,
+        rpc: Rpc,
+        metadata: &MetadataMap,
+    ) -> Result<(Self, Cut), Status> {
+        services.methods.metrics(rpc).started.inc();
+        // A stream may live to see authentication switched on.
+        let credentials = services.shown(metadata, &remote);
+        let call = Self { services, remote, credentials };
+        match call.services.admit(rpc, metadata) {
             Ok(leader) => {
-                let cut = self.services.leader_watch.cut(leader, self.services.stop.clone());
-                Ok((self, cut))
+                let cut = call.services.leader_watch.cut(leader, call.services.stop.clone());
+                Ok((call, cut))
             }
             Err(status) => {
-                self.end_stream(rpc, &status);
+                call.end_stream(rpc, &status);
                 Err(status)
             }
         }

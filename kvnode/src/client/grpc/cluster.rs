@@ -18,6 +18,7 @@ use crate::{
 /// Adds a member, as a voter or as a learner. It has no name until it starts.
 pub async fn add(call: Call, request: MemberAddRequest) -> Result<MemberAddResponse, Status> {
     let urls = peer_urls(&request.peer_ur_ls)?;
+    call.admin().await?;
     let kind = if request.is_learner { MemberKind::Learner } else { MemberKind::Voter };
     let (added, members) = call.services.node.member_add(urls, kind).await.map_err(status)?;
     Ok(MemberAddResponse {
@@ -29,6 +30,7 @@ pub async fn add(call: Call, request: MemberAddRequest) -> Result<MemberAddRespo
 
 /// Removes a member for good.
 pub async fn remove(call: Call, request: MemberRemoveRequest) -> Result<MemberRemoveResponse, Status> {
+    call.admin().await?;
     let members = call.services.node.member_remove(MemberId(request.id)).await.map_err(status)?;
     Ok(MemberRemoveResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
@@ -36,6 +38,7 @@ pub async fn remove(call: Call, request: MemberRemoveRequest) -> Result<MemberRe
 /// Changes the peer URLs of a member.
 pub async fn update(call: Call, request: MemberUpdateRequest) -> Result<MemberUpdateResponse, Status> {
     let urls = peer_urls(&request.peer_ur_ls)?;
+    call.admin().await?;
     let members = call.services.node.member_update(MemberId(request.id), urls).await.map_err(status)?;
     Ok(MemberUpdateResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
@@ -45,13 +48,16 @@ pub async fn list(call: Call, request: MemberListRequest) -> Result<MemberListRe
     if request.linearizable {
         call.services.node.linearize().await.map_err(status)?;
     }
+    call.authenticated().await?;
     let members = call.services.node.reader().view().members();
     Ok(MemberListResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
 
 /// Makes a voter of a learner that has caught up.
 pub async fn promote(call: Call, request: MemberPromoteRequest) -> Result<MemberPromoteResponse, Status> {
-    let members = call.services.node.member_promote(MemberId(request.id)).await.map_err(status)?;
+    call.admin().await?;
+    let node = &call.services.node;
+    let members = node.member_promote(MemberId(request.id), &call.credentials).await.map_err(status)?;
     Ok(MemberPromoteResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
 

@@ -8,16 +8,18 @@ use std::time::Instant;
 use kvnode_mvcc::{Response, View, is_read_only, is_serializable, validate};
 use kvnode_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest,
-    PutRequest, PutResponse, RangeRequest, TxnRequest, TxnResponse,
+    PutRequest, PutResponse, RangeRequest, RequestHeader, TxnRequest, TxnResponse,
 };
 use tonic::Status;
 
 use super::{
+    access::Permit,
     call::Call,
     codec::RangeAnswer,
     convert::{self, wrong_answer},
     maintenance::off_thread,
 };
+use crate::auth::Identity;
 use crate::client::error::{not_supported_for_learner, status};
 
 /// Reads keys.
@@ -39,13 +41,14 @@ async fn read(call: &Call, request: &RangeRequest) -> Result<RangeAnswer, Status
     if !request.serializable {
         services.node.linearize().await.map_err(status)?;
     }
-    let view = services.node.reader().view();
+    let Permit { view, who } = call.permit(|may, who| may.range(who.requester(), request)).await?;
     let result = if is_large(&view, request) {
         let request = request.clone();
         off_thread(move || view.range(&request)).await?
     } else {
         view.range(request)
     };
+    call.still(&who)?;
     let result = result.map_err(status)?;
     Ok(RangeAnswer::new(services.header(result.revision), result))
 }
@@ -92,8 +95,11 @@ pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status>
         if !is_serializable(&request) {
             services.node.linearize().await.map_err(status)?;
         }
+        let Permit { view, who } = call.permit(|may, who| may.txn(who.requester(), &request)).await?;
         services.metrics.mvcc.txn_total.inc();
-        services.node.reader().view().txn(&request).map_err(status)?
+        let result = view.txn(&request);
+        call.still(&who)?;
+        result.map_err(status)?
     } else {
         let body = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
         match call.propose(body).await? {
@@ -110,6 +116,7 @@ pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status>
 
 /// Forgets old revisions.
 pub async fn compact(call: Call, request: CompactionRequest) -> Result<CompactionResponse, Status> {
+    call.admin().await?;
     let body = InternalRaftRequest { compaction: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await? {
         Response::Compact => Ok(CompactionResponse { header: Some(call.services.header_now()) }),
@@ -118,9 +125,14 @@ pub async fn compact(call: Call, request: CompactionRequest) -> Result<Compactio
 }
 
 impl Call {
-    /// Puts a request through raft.
-    pub(super) async fn propose(&self, body: InternalRaftRequest) -> Result<Response, Status> {
+    /// Puts a request through raft, in the caller's name. A password has been compared before, so that nobody need be
+    /// somebody to ask for a token.
+    pub(super) async fn propose(&self, mut body: InternalRaftRequest) -> Result<Response, Status> {
         let started = Instant::now();
+        if body.authenticate.is_none() {
+            let Identity { user, auth_revision } = self.identity().await?;
+            body.header = Some(RequestHeader { id: 0, username: user, auth_revision });
+        }
         let durations = self.services.durations.of(&body);
         let outcome = self.services.node.propose(body).await;
         durations.observe(started, &outcome);

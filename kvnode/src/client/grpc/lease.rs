@@ -1,7 +1,7 @@
 //! The Lease service (etcd: `server/etcdserver/api/v3rpc/lease.go`).
 
 use futures::Stream;
-use kvnode_mvcc::{LeaseId, Response};
+use kvnode_mvcc::{LeaseId, Response, auth::Authorizer};
 use kvnode_proto::etcdserverpb::{
     InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
     LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
@@ -10,13 +10,14 @@ use kvnode_proto::etcdserverpb::{
 use tonic::{Status, Streaming};
 
 use super::{call::Call, convert::wrong_answer};
-use crate::client::error::status;
+use crate::{auth::Identity, client::error::status};
 
 /// Grants a lease; the id is the client's choice or, for 0, ours.
 pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
     while request.id == 0 {
         request.id = (call.services.node.next_id() >> 1).cast_signed();
     }
+    call.authenticated().await?;
     let body = InternalRaftRequest { lease_grant: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await? {
         Response::LeaseGrant(lease) => Ok(LeaseGrantResponse {
@@ -31,6 +32,7 @@ pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGr
 
 /// Ends a lease, and with it its keys.
 pub async fn revoke(call: Call, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
+    call.authenticated().await?;
     let body = InternalRaftRequest { lease_revoke: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await? {
         Response::LeaseRevoke => Ok(LeaseRevokeResponse { header: Some(call.services.header_now()) }),
@@ -48,6 +50,7 @@ pub async fn keep_alive(
             return Ok(None);
         };
         call.services.methods.metrics(super::rpc::Rpc::LeaseKeepAlive).received.inc();
+        call.may_renew(LeaseId(request.id)).await?;
         // Before the renewal, so that a client that reads at this revision sees what held when it was renewed.
         let header = call.services.header_now();
         let ttl = call.services.node.lease_renew(LeaseId(request.id)).await.map_err(status)?;
@@ -61,9 +64,17 @@ pub async fn time_to_live(
     call: Call,
     request: LeaseTimeToLiveRequest,
 ) -> Result<LeaseTimeToLiveResponse, Status> {
-    let found = call.services.node.lease_time_to_live(LeaseId(request.id)).await;
+    let who = call.permit(|may, who| may.authenticated(who.requester())).await?.who;
+    let found = call.services.node.lease_time_to_live(LeaseId(request.id)).await.map_err(status)?;
+    if let Some(lease) = &found
+        && request.keys
+    {
+        // The leader's list; what this member knows of the lease may be older.
+        let view = call.services.node.reader().view();
+        view.authorizer().read_keys(who.requester(), &lease.keys).map_err(status)?;
+    }
     let header = Some(call.services.header_now());
-    match found.map_err(status)? {
+    match found {
         Some(lease) => Ok(LeaseTimeToLiveResponse {
             header,
             id: request.id,
@@ -79,6 +90,31 @@ pub async fn time_to_live(
 
 /// All leases, those that expire first in front.
 pub async fn leases(call: Call, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
-    let leases = call.services.node.leases_by_expiry().iter().map(|id| LeaseStatus { id: id.0 }).collect();
+    let leases = call.services.node.leases_by_expiry();
+    call.permit(|may, who| {
+        may.authenticated(who.requester())?;
+        leases.iter().try_for_each(|id| may.lease_read(who.requester(), *id))
+    })
+    .await?;
+    let leases = leases.iter().map(|id| LeaseStatus { id: id.0 }).collect();
     Ok(LeaseLeasesResponse { header: Some(call.services.header_now()), leases })
+}
+
+impl Call {
+    /// Whether the caller may renew a lease: write all of its keys (etcd: `checkLeaseRenew`).
+    async fn may_renew(&self, lease: LeaseId) -> Result<(), Status> {
+        let node = &self.services.node;
+        if !node.auth_enabled() {
+            return Ok(());
+        }
+        if node.reader().view().lease(lease).is_none() {
+            // The leader may know a lease, and keys on it, of which this member has not heard yet.
+            node.linearize().await.map_err(status)?;
+        }
+        let may = |may: &Authorizer<'_>, who: &Identity| {
+            may.authenticated(who.requester())?;
+            may.lease_write(who.requester(), lease)
+        };
+        self.permit(may).await.map(drop)
+    }
 }

@@ -15,6 +15,7 @@ use crate::{client::error::status, flags::usage::ETCD_VERSION, node::NodeError};
 
 /// What this member knows of itself. Needs no leader.
 pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, Status> {
+    call.authenticated().await?;
     let services = &call.services;
     let view = services.node.reader().view();
     let raft = services.node.status();
@@ -53,8 +54,10 @@ fn alarm_text(alarm: &AlarmMember) -> String {
 /// Lists, raises or disarms alarms.
 pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
     let alarms = if request.action == AlarmAction::Get as i32 {
+        call.authenticated().await?;
         call.services.node.reader().view().alarms(request.alarm())
     } else {
+        call.admin().await?;
         let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
         match call.propose(body).await? {
             Response::Alarm(alarms) => alarms,
@@ -66,6 +69,7 @@ pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, S
 
 /// Gives back what the data on disk takes beyond what it needs. Blocks nobody.
 pub async fn defragment(call: Call, _: DefragmentRequest) -> Result<DefragmentResponse, Status> {
+    call.admin().await?;
     let disk = &call.services.metrics.disk;
     let started = Instant::now();
     disk.defrag_inflight.set(1);
@@ -78,6 +82,7 @@ pub async fn defragment(call: Call, _: DefragmentRequest) -> Result<DefragmentRe
 
 /// Hashes everything stored.
 pub async fn hash(call: Call, _: HashRequest) -> Result<HashResponse, Status> {
+    call.admin().await?;
     let started = Instant::now();
     let view = call.services.node.reader().view();
     let revision = view.revision();
@@ -88,6 +93,7 @@ pub async fn hash(call: Call, _: HashRequest) -> Result<HashResponse, Status> {
 
 /// Hashes the keys at a revision; equal on all members.
 pub async fn hash_kv(call: Call, request: HashKvRequest) -> Result<HashKvResponse, Status> {
+    call.admin().await?;
     let started = Instant::now();
     let view = call.services.node.reader().view();
     let revision = view.revision();
@@ -110,6 +116,7 @@ pub(super) async fn off_thread<T: Send + 'static>(
 
 /// Hands leadership to another member; only the leader can.
 pub async fn move_leader(call: Call, request: MoveLeaderRequest) -> Result<MoveLeaderResponse, Status> {
+    call.admin().await?;
     call.services.node.move_leader(MemberId(request.target_id)).await.map_err(status)?;
     Ok(MoveLeaderResponse { header: None })
 }

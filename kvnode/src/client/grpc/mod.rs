@@ -3,6 +3,8 @@
 //!
 //! No module here decides what a request does to the data; texts and codes come from [`super::error`].
 
+mod access;
+mod auth;
 mod call;
 mod cluster;
 pub mod codec;
@@ -26,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use super::dispatch::Remote;
-use crate::{flags::Config, metrics::Metrics, node::Node};
+use crate::{auth::Passwords, flags::Config, metrics::Metrics, node::Node};
 use call::ApiVersions;
 use durations::Durations;
 use rpc::{Methods, Rpc};
@@ -38,6 +40,7 @@ pub struct Services {
     pub(crate) metrics: Arc<Metrics>,
     /// Ends streams, which would never end by themselves.
     pub(crate) stop: CancellationToken,
+    passwords: Passwords,
     methods: Methods,
     versions: ApiVersions,
     durations: Durations,
@@ -47,6 +50,7 @@ pub struct Services {
 impl Services {
     pub fn new(node: Node, config: Arc<Config>, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
+            passwords: Passwords::new(config.bcrypt_cost),
             methods: Methods::new(&metrics),
             versions: ApiVersions::default(),
             durations: Durations::new(&metrics),
@@ -98,6 +102,23 @@ impl Services {
             Rpc::HashKv => call.unary(maintenance::hash_kv).await,
             Rpc::Snapshot => call.server_stream(snapshot::snapshot).await,
             Rpc::MoveLeader => call.unary(maintenance::move_leader).await,
+            Rpc::AuthEnable => call.unary(auth::enable).await,
+            Rpc::AuthDisable => call.unary(auth::disable).await,
+            Rpc::AuthStatus => call.unary(auth::status_of).await,
+            Rpc::Authenticate => call.unary(auth::authenticate).await,
+            Rpc::UserAdd => call.unary(auth::user_add).await,
+            Rpc::UserGet => call.unary(auth::user_get).await,
+            Rpc::UserList => call.unary(auth::user_list).await,
+            Rpc::UserDelete => call.unary(auth::user_delete).await,
+            Rpc::UserChangePassword => call.unary(auth::user_change_password).await,
+            Rpc::UserGrantRole => call.unary(auth::user_grant_role).await,
+            Rpc::UserRevokeRole => call.unary(auth::user_revoke_role).await,
+            Rpc::RoleAdd => call.unary(auth::role_add).await,
+            Rpc::RoleGet => call.unary(auth::role_get).await,
+            Rpc::RoleList => call.unary(auth::role_list).await,
+            Rpc::RoleDelete => call.unary(auth::role_delete).await,
+            Rpc::RoleGrantPermission => call.unary(auth::role_grant_permission).await,
+            Rpc::RoleRevokePermission => call.unary(auth::role_revoke_permission).await,
             Rpc::HealthCheck => call.unary(health::check).await,
             Rpc::HealthWatch => call.server_stream(health::watch).await,
         }

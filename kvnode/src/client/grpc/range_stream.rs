@@ -12,7 +12,7 @@ use super::{
     call::Call,
     codec::{RangeAnswer, RangeChunk},
 };
-use crate::client::error::status;
+use crate::{auth::Identity, client::error::status};
 
 /// Keys in the first piece.
 const FIRST_KEYS: i64 = 10;
@@ -32,8 +32,9 @@ pub async fn range_stream(
     if !request.serializable {
         call.services.node.linearize().await.map_err(status)?;
     }
+    let who = call.permit(|may, who| may.range(who.requester(), &request)).await?.who;
     call.services.metrics.mvcc.range_total.inc();
-    let pieces = Pieces::new(call, request);
+    let pieces = Pieces::new(call, who, request);
     Ok(futures::stream::try_unfold(Some(pieces), |pieces| async move {
         match pieces {
             Some(pieces) => pieces.next().map(Some),
@@ -45,6 +46,7 @@ pub async fn range_stream(
 /// What is still to be sent.
 struct Pieces {
     call: Call,
+    who: Identity,
     /// The range that is left.
     request: RangeRequest,
     header: ResponseHeader,
@@ -56,14 +58,14 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(call: Call, mut request: RangeRequest) -> Self {
+    fn new(call: Call, who: Identity, mut request: RangeRequest) -> Self {
         let header = call.services.header_now();
         if request.revision <= 0 {
             request.revision = header.revision;
         }
         let wanted = (request.limit > 0).then_some(request.limit);
         let target_bytes = call.services.config.max_request_bytes;
-        Self { call, request, header, wanted, sent: 0, keys: FIRST_KEYS, target_bytes }
+        Self { call, who, request, header, wanted, sent: 0, keys: FIRST_KEYS, target_bytes }
     }
 
     fn next(mut self) -> Result<(RangeChunk, Option<Self>), Status> {
@@ -71,6 +73,7 @@ impl Pieces {
         self.request.limit = limit;
         let view = self.call.services.node.reader().view();
         let result = view.range(&self.request).map_err(status)?;
+        self.call.still(&self.who)?;
         let got = i64::try_from(result.kvs.len()).unwrap_or(i64::MAX);
         let wanted = self.wanted.map(|wanted| wanted - got);
         if self.request.count_only || !result.more || wanted == Some(0) {

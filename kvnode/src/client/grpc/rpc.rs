@@ -82,6 +82,23 @@ rpcs! {
     HashKv = Unary "etcdserverpb.Maintenance" "HashKV";
     Snapshot = ServerStream "etcdserverpb.Maintenance" "Snapshot";
     MoveLeader = Unary "etcdserverpb.Maintenance" "MoveLeader";
+    AuthEnable = Unary "etcdserverpb.Auth" "AuthEnable";
+    AuthDisable = Unary "etcdserverpb.Auth" "AuthDisable";
+    AuthStatus = Unary "etcdserverpb.Auth" "AuthStatus";
+    Authenticate = Unary "etcdserverpb.Auth" "Authenticate";
+    UserAdd = Unary "etcdserverpb.Auth" "UserAdd";
+    UserGet = Unary "etcdserverpb.Auth" "UserGet";
+    UserList = Unary "etcdserverpb.Auth" "UserList";
+    UserDelete = Unary "etcdserverpb.Auth" "UserDelete";
+    UserChangePassword = Unary "etcdserverpb.Auth" "UserChangePassword";
+    UserGrantRole = Unary "etcdserverpb.Auth" "UserGrantRole";
+    UserRevokeRole = Unary "etcdserverpb.Auth" "UserRevokeRole";
+    RoleAdd = Unary "etcdserverpb.Auth" "RoleAdd";
+    RoleGet = Unary "etcdserverpb.Auth" "RoleGet";
+    RoleList = Unary "etcdserverpb.Auth" "RoleList";
+    RoleDelete = Unary "etcdserverpb.Auth" "RoleDelete";
+    RoleGrantPermission = Unary "etcdserverpb.Auth" "RoleGrantPermission";
+    RoleRevokePermission = Unary "etcdserverpb.Auth" "RoleRevokePermission";
     HealthCheck = Unary "grpc.health.v1.Health" "Check";
     HealthWatch = ServerStream "grpc.health.v1.Health" "Watch";
 }

@@ -31,6 +31,7 @@ pub async fn snapshot(
     call: Call,
     _: SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<SnapshotResponse, Status>>, Status> {
+    call.admin().await?;
     let view = call.services.node.reader().view();
     let header = call.services.header(view.revision());
     let (sender, receiver) = mpsc::channel(limits::SNAPSHOT_BLOBS);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use futures::Stream;
-use kvnode_mvcc::watch::{AnswerKind, Fragment, WatchAnswer, WatchEvent};
-use kvnode_proto::etcdserverpb::{ResponseHeader, WatchRequest, WatchResponse, watch_request::RequestUnion};
+use kvnode_mvcc::watch::{AnswerKind, CreateError, Fragment, WatchAnswer, WatchEvent};
+use kvnode_proto::etcdserverpb::{
+    ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion,
+};
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
@@ -73,7 +75,7 @@ impl Session {
             }
             tokio::select! {
                 request = message(&mut self.requests) => match request? {
-                    Some(request) => self.request(&request),
+                    Some(request) => self.request(&request).await,
                     None => self.requests = None,
                 },
                 () = self.watching.woken() => self.watching.with(|stream, hub| stream.collect(hub)),
@@ -82,16 +84,32 @@ impl Session {
         }
     }
 
-    fn request(&mut self, request: &WatchRequest) {
+    async fn request(&mut self, request: &WatchRequest) {
         self.call.services.methods.metrics(Rpc::Watch).received.inc();
+        let permitted = match &request.request_union {
+            Some(RequestUnion::CreateRequest(create)) => self.permitted(create).await,
+            _ => Ok(()),
+        };
         self.watching.with(|stream, hub| match &request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => stream.create(hub, create, Ok(())),
+            Some(RequestUnion::CreateRequest(create)) => stream.create(hub, create, permitted),
             Some(RequestUnion::CancelRequest(cancel)) => stream.cancel(hub, cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => stream.request_progress(hub),
             // etcd ignores what it does not know.
             None => {}
         });
         self.count_watchers();
+    }
+
+    /// Whether the client may watch that; if not, the reason is a gRPC error as Go prints it.
+    async fn permitted(&self, create: &WatchCreateRequest) -> Result<(), CreateError> {
+        match self.call.permit(|may, who| may.watch(who.requester(), create)).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(CreateError::Denied(format!(
+                "rpc error: code = {} desc = {}",
+                error::code_name(status.code()),
+                status.message()
+            ))),
+        }
     }
 
     fn count_watchers(&mut self) {

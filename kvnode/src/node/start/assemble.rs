@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::{Disk, Recovered, StartError};
 use crate::{
+    auth::Tokens,
     client::listen::Listener,
     flags::{config::Config, url::Security},
     metrics::Metrics,
@@ -21,6 +22,7 @@ use crate::{
         apply_loop::{ApplyLoop, WatchListener},
         checkpoint::Checkpoints,
         id_gen::IdGenerator,
+        identity::TokenListener,
         leases::{self, LeaseBook, LeaseListener},
         limits,
         peer_api::PeerApi,
@@ -102,6 +104,7 @@ pub(super) fn assemble(
     disk: &Disk,
     recovered: Recovered,
     metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
 ) -> Result<Node, StartError> {
     let Recovered { identity, wal, raft, store, remotes } = recovered;
     let started = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
@@ -126,12 +129,14 @@ pub(super) fn assemble(
         reader: store.reader(),
         watches: Watches::new(view.clone(), watch_limits(config)),
         leases: LeaseBook::new(view.leases(), checkpoints),
+        tokens,
         metrics,
         stopper: Default::default(),
         leadership: watch::Sender::new(Leadership::default()),
         raft: Default::default(),
         identity,
     });
+    shared.tokens.reset(&view);
     shared.note_applied(&view);
     shared.note_membership(&view);
     let api = PeerApi::new(Arc::clone(&shared), disk.clone());
@@ -153,6 +158,7 @@ pub(super) fn assemble(
         checkpoints: Checkpoints::new(disk.vfs.clone(), disk.data_dir.clone(), store_config(config)),
         audience: vec![
             Box::new(LeaseListener(Arc::clone(&shared))),
+            Box::new(TokenListener(Arc::clone(&shared))),
             Box::new(WatchListener { shared: Arc::clone(&shared), compacted: view.compact_revision() }),
         ],
         answers: Vec::new(),

@@ -26,7 +26,9 @@ use kvnode_storage::{
 };
 use parking_lot::Mutex;
 
-use crate::{client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError};
+use crate::{
+    auth::Tokens, client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError,
+};
 
 use super::{Identity, Node, checkpoint::InstallError};
 
@@ -150,15 +152,21 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 /// See [`StartError`]; nothing was changed on disk that a second attempt would stumble over.
-pub async fn start(config: Arc<Config>, metrics: Arc<Metrics>, boot: Arc<Boot>) -> Result<Node, StartError> {
+pub async fn start(
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
+    boot: Arc<Boot>,
+) -> Result<Node, StartError> {
     let disk = Disk::new(&config);
-    start_on(&disk, &config, metrics, &boot).await
+    start_on(&disk, &config, metrics, tokens, &boot).await
 }
 
 async fn start_on(
     disk: &Disk,
     config: &Config,
     metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
     boot: &Boot,
 ) -> Result<Node, StartError> {
     let recovered = if Wal::exists(&*disk.vfs, &disk.wal_dir)? {
@@ -168,7 +176,7 @@ async fn start_on(
         fresh::begin(config, disk, boot).await?
     };
     boot.wait_for("the member is starting its threads");
-    let node = assemble::assemble(config, disk, recovered, metrics)?;
+    let node = assemble::assemble(config, disk, recovered, metrics, tokens)?;
     boot.done();
     Ok(node)
 }

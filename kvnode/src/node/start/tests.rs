@@ -23,6 +23,7 @@ use kvnode_storage::{
 
 use super::{Boot, Disk, StartError, fresh, recover, start_on};
 use crate::{
+    auth::Tokens,
     flags::config::{Config, MetricsLevel},
     metrics::Metrics,
     node::{Node, NodeError, ViewSource},
@@ -50,7 +51,8 @@ fn disk(sim: &SimDisk) -> Disk {
 }
 
 async fn start(sim: &SimDisk, config: &Config) -> Result<Node, StartError> {
-    start_on(&disk(sim), config, Metrics::new(MetricsLevel::Basic), &Boot::default()).await
+    let tokens = Arc::new(Tokens::new(config));
+    start_on(&disk(sim), config, Metrics::new(MetricsLevel::Basic), tokens, &Boot::default()).await
 }
 
 fn put(key: &str) -> InternalRaftRequest {
