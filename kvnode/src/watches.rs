@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use kvnode_mvcc::{
     Batch, View,
-    watch::{StreamId, WatchHub, WatchLimits, WatchStream},
+    watch::{StreamId, WatchAnswer, WatchHub, WatchLimits, WatchStream},
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -83,14 +83,26 @@ impl Watching {
         stream.process();
     }
 
+    /// The next answer; waits for it as long as it takes. `None` once the stream is closed. Cancel-safe.
+    pub async fn answer(&mut self) -> Option<WatchAnswer> {
+        loop {
+            let stream = self.stream.as_mut()?;
+            if let Some(answer) = stream.next_answer() {
+                return Some(answer);
+            }
+            if stream.is_behind() {
+                // Reading the log may take many steps that find nothing; others share this thread.
+                tokio::task::yield_now().await;
+            } else {
+                self.woken.notified().await;
+            }
+            self.with(|stream, hub| stream.collect(hub));
+        }
+    }
+
     /// The stream, for what needs no lock.
     pub fn stream(&mut self) -> Option<&mut WatchStream> {
         self.stream.as_mut()
-    }
-
-    /// Resolves when there is something to collect. Cancel-safe.
-    pub async fn woken(&self) {
-        self.woken.notified().await;
     }
 }
 

@@ -6,6 +6,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod process;
+mod recipes;
 mod snapshot;
 mod support;
 mod tls;

@@ -10,11 +10,14 @@ mod cluster;
 pub mod codec;
 mod convert;
 mod durations;
+mod election;
 mod health;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod range_stream;
+mod recipe;
 mod rpc;
 mod snapshot;
 mod stream;
@@ -119,6 +122,13 @@ impl Services {
             Rpc::RoleDelete => call.unary(auth::role_delete).await,
             Rpc::RoleGrantPermission => call.unary(auth::role_grant_permission).await,
             Rpc::RoleRevokePermission => call.unary(auth::role_revoke_permission).await,
+            Rpc::Lock => call.unary(lock::lock).await,
+            Rpc::Unlock => call.unary(lock::unlock).await,
+            Rpc::Campaign => call.unary(election::campaign).await,
+            Rpc::Proclaim => call.unary(election::proclaim).await,
+            Rpc::Leader => call.unary(election::leader).await,
+            Rpc::Observe => call.server_stream(election::observe).await,
+            Rpc::Resign => call.unary(election::resign).await,
             Rpc::HealthCheck => call.unary(health::check).await,
             Rpc::HealthWatch => call.server_stream(health::watch).await,
         }

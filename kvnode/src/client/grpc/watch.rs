@@ -61,24 +61,16 @@ impl Session {
     /// The next answer; waits for it as long as it takes.
     async fn next(&mut self) -> Result<Answer, Status> {
         loop {
-            let Some(stream) = self.watching.stream() else {
-                return Err(error::stopped());
-            };
-            if let Some(answer) = stream.next_answer() {
-                return Ok(self.answer(answer));
-            }
-            if stream.is_behind() {
-                self.watching.with(|stream, hub| stream.collect(hub));
-                // Reading the log may take many steps that find nothing; others share this thread.
-                tokio::task::yield_now().await;
-                continue;
-            }
             tokio::select! {
+                // What is ready goes out before more is asked for.
+                biased;
+                answer = self.watching.answer() => {
+                    return answer.map(|answer| self.answer(answer)).ok_or_else(error::stopped);
+                }
                 request = message(&mut self.requests) => match request? {
                     Some(request) => self.request(&request).await,
                     None => self.requests = None,
                 },
-                () = self.watching.woken() => self.watching.with(|stream, hub| stream.collect(hub)),
                 _ = self.ticks.tick() => self.watching.with(|stream, hub| stream.tick(hub)),
             }
         }
