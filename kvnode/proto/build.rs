@@ -1,6 +1,8 @@
 //! Compiles the .proto files in Rust, so that a build needs no `protoc`.
 
-use std::{error::Error, fs, path::Path};
+use std::{env, error::Error, fs, path::Path};
+
+use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new("proto");
@@ -13,11 +15,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     println!("cargo:rerun-if-changed=proto");
 
-    let descriptors = protox::compile(&files, [root])?;
+    let mut descriptors = protox::compile(&files, [root])?;
+    let code = descriptors.clone();
+    // Where things stand in the files is worth keeping for the compiler alone.
+    descriptors.file.iter_mut().for_each(|file| file.source_code_info = None);
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
         .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
-        .compile_fds(descriptors)?;
+        .compile_fds(code)?;
     Ok(())
 }

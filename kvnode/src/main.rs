@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    match flags::parse(arguments, environment) {
+    match flags::parse(arguments, environment, |path| std::fs::read_to_string(path)) {
         Ok(Command::Serve(config)) => serve(*config),
         Ok(Command::Snapshot(command)) => snapshot_cli::run(&command),
         Ok(Command::Version) => print(&usage::version()),

@@ -18,12 +18,15 @@ use tracing::{error, info, warn};
 use crate::{
     auth::Tokens,
     client::{
+        access::Access,
         dispatch::Dispatch,
+        gateway::Gateway,
         grpc::Services,
         health::Health,
         http::Endpoints,
         listen::{Accepted, ListenError, Listener},
         serve::{self, Http2, Port, Workers},
+        web::Web,
     },
     compactor,
     flags::{
@@ -118,6 +121,10 @@ impl Member {
         let metrics = Metrics::new(config.metrics);
         metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
         let tokens = Arc::new(Tokens::new(&config));
+        metrics.server.go_version.with_label_values(&["none"]).set(1);
+        for (name, stage, on) in config.features.list() {
+            metrics.server.feature_enabled.with_label_values(&[name, stage.label()]).set(i64::from(on));
+        }
         let boot = Arc::new(Boot::default());
         let health = Arc::new(Health::new(Arc::clone(&boot)));
         let endpoints = Arc::new(Endpoints::new(Arc::clone(&health), Arc::clone(&metrics), &config));
@@ -140,7 +147,8 @@ impl Member {
     async fn run(mut self) -> Result<Ended, RunError> {
         self.announce();
         for listener in std::mem::take(&mut self.observation) {
-            tokio::spawn(observe(listener, self.port(None, Some(Arc::clone(&self.endpoints)))));
+            let web = Web { endpoints: Arc::clone(&self.endpoints), access: None, gateway: None };
+            tokio::spawn(observe(listener, self.port(None, Some(Arc::new(web)))));
         }
         let starting = node::start(
             Arc::clone(&self.config),
@@ -173,6 +181,13 @@ impl Member {
 
     fn announce(&self) {
         let config = &self.config;
+        if let Some(path) = &config.config_file {
+            info!(
+                path = %path.display(),
+                "loaded server configuration, other configuration command line flags and environment variables will be \
+                 ignored if provided"
+            );
+        }
         let texts = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
         info!(
             "etcd-version" = ETCD_VERSION,
@@ -203,13 +218,20 @@ impl Member {
         }
     }
 
-    fn port(&self, grpc: Option<Arc<Services>>, http: Option<Arc<Endpoints>>) -> Port {
+    fn port(&self, grpc: Option<Arc<Services>>, http: Option<Arc<Web>>) -> Port {
         Port {
             dispatch: Dispatch { grpc, http },
             tls: self.tls.clone(),
             http2: Http2::of(&self.config),
             stop: self.stop.clone(),
         }
+    }
+
+    /// HTTP as clients get it.
+    fn web(&self, services: &Arc<Services>) -> Web {
+        let gateway = self.config.enable_grpc_gateway.then(|| Gateway::new(Arc::clone(services)));
+        let access = Access::new(&self.config, Arc::clone(&self.health));
+        Web { endpoints: Arc::clone(&self.endpoints), access: Some(access), gateway }
     }
 
     /// Lets clients in.
@@ -223,7 +245,8 @@ impl Member {
         );
         tokio::spawn(Arc::clone(&services).watch_leader());
         tokio::spawn(compactor::run(node.clone(), self.config.auto_compaction));
-        let shared = self.http.is_empty().then(|| Arc::clone(&self.endpoints));
+        let web = Arc::new(self.web(&services));
+        let shared = self.http.is_empty().then(|| Arc::clone(&web));
         for listener in std::mem::take(&mut self.grpc) {
             match listener.security {
                 Security::Plain => info!(
@@ -237,7 +260,7 @@ impl Member {
             tokio::spawn(async move { workers.accept(listener, port).await });
         }
         for listener in std::mem::take(&mut self.http) {
-            let port = self.port(None, Some(Arc::clone(&self.endpoints)));
+            let port = self.port(None, Some(Arc::clone(&web)));
             let workers = Arc::clone(&workers);
             tokio::spawn(async move { workers.accept(listener, port).await });
         }

@@ -85,6 +85,12 @@ impl View {
         self.0.kv.compacted
     }
 
+    /// Writes that compactions have removed since this process started.
+    #[must_use]
+    pub fn forgotten_count(&self) -> u64 {
+        self.0.kv.forgotten
+    }
+
     /// The last applied raft entry.
     #[must_use]
     pub fn applied(&self) -> (RaftIndex, Term) {

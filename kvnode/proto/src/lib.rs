@@ -28,3 +28,6 @@ package!(snappb, "The envelope of a raft snapshot file.");
 package!(v3electionpb, "Server-side leader election among clients.");
 package!(v3lockpb, "Server-side mutual exclusion.");
 package!(walpb, "Records of the write-ahead log.");
+
+/// The messages and services themselves: an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

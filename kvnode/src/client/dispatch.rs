@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
 use tonic::body::Body;
 
-use super::{grpc::Services, http::Endpoints};
+use super::{grpc::Services, web::Web};
 use crate::flags::url::Security;
 
 /// Who is at the other end of a connection.
@@ -38,7 +38,7 @@ pub struct Dispatch {
     /// `None` on ports for HTTP alone.
     pub grpc: Option<Arc<Services>>,
     /// `None` on ports for gRPC alone.
-    pub http: Option<Arc<Endpoints>>,
+    pub http: Option<Arc<Web>>,
 }
 
 impl Dispatch {
@@ -66,14 +66,15 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        let (request, remote) = (request.map(Body::new), Arc::clone(&self.remote));
         match (&self.dispatch.grpc, &self.dispatch.http) {
             (Some(services), _) if is_grpc => {
-                let (services, remote) = (Arc::clone(services), Arc::clone(&self.remote));
+                let services = Arc::clone(services);
                 Box::pin(async move { Ok(services.call(request, remote).await) })
             }
-            (_, Some(endpoints)) => {
-                let (endpoints, security) = (Arc::clone(endpoints), self.remote.security);
-                Box::pin(async move { Ok(endpoints.call(&request.into_parts().0, security).await) })
+            (_, Some(web)) => {
+                let web = Arc::clone(web);
+                Box::pin(async move { Ok(web.call(request, &remote).await) })
             }
             _ => Box::pin(async { Ok(super::http::not_found()) }),
         }

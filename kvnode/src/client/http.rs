@@ -1,4 +1,4 @@
-//! HTTP beside gRPC: `/health`, `/livez`, `/readyz`, `/version`, `/metrics`, as etcd answers them
+//! HTTP beside gRPC: `/health`, `/livez`, `/readyz`, `/version`, `/metrics`, `/debug/vars`, as etcd answers them
 //! (`server/etcdserver/api/etcdhttp`). Served on the client port and on `--listen-metrics-urls`, the latter from the
 //! first moment, while the member may still be waiting to be let into its cluster.
 
@@ -8,9 +8,9 @@ use http::{Method, Response, StatusCode, header, request::Parts};
 use tonic::body::Body;
 use tracing::{error, warn};
 
-use super::{health::Health, observe};
+use super::{health::Health, observe, vars};
 use crate::{
-    flags::{Config, url::Security, usage::ETCD_VERSION},
+    flags::{Config, usage::ETCD_VERSION},
     metrics::{self, Metrics},
 };
 
@@ -20,8 +20,6 @@ pub struct Endpoints {
     metrics: Arc<Metrics>,
     /// What one check may take.
     timeout: Duration,
-    /// `--host-whitelist`.
-    hosts: Vec<String>,
 }
 
 /// One check of `/livez` or `/readyz`.
@@ -50,33 +48,17 @@ impl Check {
 
 impl Endpoints {
     pub fn new(health: Arc<Health>, metrics: Arc<Metrics>, config: &Config) -> Self {
-        Self { health, metrics, timeout: config.request_timeout(), hosts: config.host_whitelist.clone() }
+        Self { health, metrics, timeout: config.request_timeout() }
     }
 
-    /// Whether a request over plain HTTP names a host that `--host-whitelist` lists: a web page must not reach a member
-    /// on the loopback of its reader's machine under a name of its own (CVE-2018-5702).
-    fn allows_host(&self, request: &Parts) -> bool {
-        if self.hosts.is_empty() || self.hosts.iter().any(|host| host == "*") {
-            return true;
-        }
-        let header = request.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-        let authority =
-            header.or(request.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        self.hosts.iter().any(|allowed| allowed == host)
-    }
-
-    /// Answers one request that came in this way.
-    pub async fn call(&self, request: &Parts, security: Security) -> Response<Body> {
-        if security == Security::Plain && !self.allows_host(request) {
-            return misdirected();
-        }
+    /// Answers one request.
+    pub async fn call(&self, request: &Parts) -> Response<Body> {
         let path = request.uri.path();
         let query = Query::read(request.uri.query().unwrap_or_default());
-        let known = matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics")
-            || path.starts_with("/livez/")
-            || path.starts_with("/readyz/");
+        let known =
+            matches!(path, "/health" | "/livez" | "/readyz" | "/version" | "/metrics" | "/debug/vars")
+                || path.starts_with("/livez/")
+                || path.starts_with("/readyz/");
         if !known {
             return not_found();
         }
@@ -87,6 +69,9 @@ impl Endpoints {
             "/health" => self.health(&query).await,
             "/version" => self.version(),
             "/metrics" => self.metrics(),
+            "/debug/vars" => {
+                answer(StatusCode::OK, "application/json; charset=utf-8", vars::text(&self.health))
+            }
             "/livez" => self.checks("livez", LIVEZ, &query).await,
             "/readyz" => self.checks("readyz", READYZ, &query).await,
             _ => self.one_check(path, &query).await,
@@ -193,8 +178,13 @@ impl Endpoints {
     }
 
     fn metrics(&self) -> Response<Body> {
+        let server = &self.metrics.server;
+        server.scrapes_in_flight.inc();
         observe::observe(&self.health, &self.metrics);
-        answer(StatusCode::OK, metrics::CONTENT_TYPE, self.metrics.render())
+        let text = self.metrics.render();
+        server.scrapes_in_flight.dec();
+        server.scrapes.with_label_values(&["200"]).inc();
+        answer(StatusCode::OK, metrics::CONTENT_TYPE, text)
     }
 }
 
@@ -241,7 +231,7 @@ fn no_sniff(response: &mut Response<Body>) {
 }
 
 /// As Go's `http.Error`: plain text with a line end.
-fn failure(status: StatusCode, text: &str) -> Response<Body> {
+pub(super) fn failure(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = answer(status, "text/plain; charset=utf-8", format!("{text}\n"));
     no_sniff(&mut response);
     response
@@ -251,13 +241,6 @@ fn method_not_allowed() -> Response<Body> {
     let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response.headers_mut().insert(header::ALLOW, http::HeaderValue::from_static("GET"));
     response
-}
-
-fn misdirected() -> Response<Body> {
-    failure(
-        StatusCode::MISDIRECTED_REQUEST,
-        "the Host header names a host that is not in --host-whitelist; use one of those, or https",
-    )
 }
 
 /// The answer to a path that nobody knows.

@@ -35,6 +35,7 @@ fn state(node: &Node, metrics: &Metrics) {
     let mvcc = &metrics.mvcc;
     mvcc.db_total_size.set(signed(view.size_bytes()));
     mvcc.db_in_use.set(signed(view.size_in_use_bytes()));
+    mvcc.compaction_keys.inc_by(view.forgotten_count().saturating_sub(mvcc.compaction_keys.get()));
     mvcc.keys.set(signed(view.key_count()));
     mvcc.current_revision.set(view.revision().0);
     mvcc.compact_revision.set(view.compact_revision().0);
@@ -52,7 +53,8 @@ fn state(node: &Node, metrics: &Metrics) {
     let own = node.member_id();
     let known = &metrics.network.known_peers;
     known.reset();
-    for Member { id, .. } in view.members().iter().filter(|member| member.id != own) {
+    // As in etcd, a member knows itself, too.
+    for Member { id, .. } in view.members().iter() {
         known.with_label_values(&[&own.to_string(), &id.to_string()]).set(1);
     }
 }

@@ -197,7 +197,7 @@ where
         .keep_alive_interval(port.http2.keepalive_interval)
         .keep_alive_timeout(port.http2.keepalive_timeout);
     let service = port.dispatch.for_connection(remote);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = port.stop.cancelled() => {

@@ -18,7 +18,9 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
     if config.data_dir.as_os_str().is_empty() {
         config.data_dir = format!("{}.etcd", config.name).into();
     }
-    if config.is_explicit("listen-client-urls") && !config.is_explicit("advertise-client-urls") {
+    // In a file etcd lets the default stand.
+    let told = config.config_file.is_none() && config.is_explicit("listen-client-urls");
+    if told && !config.is_explicit("advertise-client-urls") {
         return refuse("--advertise-client-urls is required when --listen-client-urls is set explicitly");
     }
     bindable("listen-peer-urls", &config.listen_peer_urls)?;

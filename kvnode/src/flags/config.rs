@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{table, url::Url};
+use super::{features::Features, table, url::Url};
 
 /// Configuration of one member. Field docs give the flag where the name differs.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +80,10 @@ pub struct Config {
     /// Years.
     pub self_signed_cert_validity: u32,
     pub host_whitelist: Vec<String>,
+    /// Origins whose web pages may read answers.
+    pub cors: Vec<String>,
+    /// Whether HTTP with JSON is served as calls.
+    pub enable_grpc_gateway: bool,
 
     // Auth.
     pub auth_token: AuthToken,
@@ -95,7 +99,9 @@ pub struct Config {
     pub watch_progress_notify_interval: Duration,
     pub features: Features,
 
-    /// Names of the flags that were given, on the command line or by environment.
+    /// The file that everything else was read from.
+    pub config_file: Option<PathBuf>,
+    /// Names of the flags that were given, on the command line, by environment or in the file.
     pub explicit: BTreeSet<&'static str>,
     /// `--initial-cluster` as given; parsed when every flag is known.
     pub(super) initial_cluster_text: String,
@@ -206,14 +212,6 @@ pub enum MetricsLevel {
     Extensive,
 }
 
-/// `--feature-gates` that change what kvnode does; the others are accepted and have no effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    /// `LeaseCheckpoint`: replicate remaining lease times.
-    pub lease_checkpoint: bool,
-    pub(super) lease_checkpoint_persist: bool,
-}
-
 /// What `--quota-backend-bytes=0` stands for, in bytes.
 pub const DEFAULT_QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
@@ -237,7 +235,7 @@ impl Config {
         Duration::from_secs(5) + 2 * self.election_timeout
     }
 
-    /// Whether the user gave the flag, on the command line or by environment.
+    /// Whether the user gave the flag, in any way.
     pub fn is_explicit(&self, flag: &str) -> bool {
         self.explicit.contains(flag)
     }
@@ -287,12 +285,15 @@ impl Config {
             auth_token: AuthToken::Simple,
             auth_token_ttl: Duration::ZERO,
             bcrypt_cost: 0,
+            cors: Vec::new(),
+            enable_grpc_gateway: false,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Json, outputs: Vec::new() },
             metrics: MetricsLevel::Basic,
             warning_apply_duration: Duration::ZERO,
             warning_unary_request_duration: Duration::ZERO,
             watch_progress_notify_interval: Duration::ZERO,
             features: Features::default(),
+            config_file: None,
             explicit: BTreeSet::new(),
             initial_cluster_text: String::new(),
             auto_compaction_mode: String::new(),

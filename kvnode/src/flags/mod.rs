@@ -1,18 +1,25 @@
 //! The command line and the `ETCD_*` environment: what etcd takes, kvnode takes.
 //!
 //! Parsing follows Go's `flag` package (`-f v`, `--f v`, `--f=v`; a switch takes a value only after `=`). It is pure:
-//! arguments and environment come in, a [`Command`] or an error comes out; `main` prints and exits.
-//! [`table`] lists the flags, [`config`] holds their values, [`check`] judges them together, [`usage`] prints them.
+//! arguments, environment and a way to read the configuration file come in, a [`Command`] or an error comes out; `main`
+//! prints and exits. [`table`] lists the flags, [`file`] reads them from a file, [`config`] holds their values, [`check`]
+//! judges them together, [`usage`] prints them.
 
 mod check;
 pub mod config;
+pub mod features;
+mod file;
 pub mod snapshot;
 pub mod table;
 pub mod url;
 pub mod usage;
 pub mod value;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
@@ -41,6 +48,9 @@ pub enum ConfigError {
     /// A variable of the environment is wrong: exit code 1.
     #[error("invalid value {value:?} for {variable}: {why}")]
     Environment { variable: String, value: String, why: String },
+    /// The configuration file cannot be read or followed: exit code 1.
+    #[error("--config-file {}: {why}", path.display())]
+    File { path: PathBuf, why: String },
     /// Values that do not go together, or that no member can run with: exit code 1.
     #[error("{0}")]
     Conflict(String),
@@ -51,7 +61,7 @@ impl ConfigError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Environment { .. } | Self::Conflict(_) => 1,
+            Self::Environment { .. } | Self::File { .. } | Self::Conflict(_) => 1,
         }
     }
 }
@@ -65,8 +75,12 @@ impl Default for Config {
     }
 }
 
-/// Reads arguments (without the program's name) and environment.
-pub fn parse<A, E>(arguments: A, environment: E) -> Result<Command, ConfigError>
+/// Reads arguments (without the program's name) and environment or, where they name one, the configuration file.
+pub fn parse<A, E>(
+    arguments: A,
+    environment: E,
+    read: impl FnOnce(&Path) -> io::Result<String>,
+) -> Result<Command, ConfigError>
 where
     A: IntoIterator<Item = String>,
     E: IntoIterator<Item = (String, String)>,
@@ -81,7 +95,19 @@ where
         Asked::Version => return Ok(Command::Version),
         Asked::Serve => {}
     }
-    environment_variables(&mut config, &environment.into_iter().collect())?;
+    let environment: BTreeMap<_, _> = environment.into_iter().collect();
+    let named = environment.get(&variable("config-file")).filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) = config.config_file.take().or(named) {
+        config = Config::defaults();
+        let text = read(&path).map_err(|error| ConfigError::File {
+            path: path.clone(),
+            why: format!("cannot be read: {error}"),
+        })?;
+        file::read(&mut config, &path, &text)?;
+        config.config_file = Some(path);
+    } else {
+        environment_variables(&mut config, &environment)?;
+    }
     check::complete(&mut config)?;
     Ok(Command::Serve(Box::new(config)))
 }

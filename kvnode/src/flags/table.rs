@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     config::{AuthToken, ClusterState, Config, LogFormat, LogLevel, MetricsLevel, TlsVersion},
+    features::Features,
     url,
     value::{boolean, duration, number, one_of, strings},
 };
@@ -77,7 +78,6 @@ impl Group {
 const NO_BBOLT: &str = "state is kept in memory; the database file is written as a whole";
 const NO_DISCOVERY: &str = "members find each other by --initial-cluster or by ticket";
 const NO_TRACING: &str = "kvnode exports no traces";
-const NO_GATEWAY: &str = "there is no JSON gateway";
 const NO_HASH_CHECKS: &str = "members do not compare their hashes by themselves";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
@@ -207,7 +207,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Value "cipher-suites" = "", "TLS 1.2 cipher suites by Go's names; all when empty.", into!(cipher_suites, list)),
     flag!(Security Value "tls-min-version" = "TLS1.2", "Oldest TLS version spoken.", into!(tls_min_version, tls_version)),
     flag!(Security Value "tls-max-version" = "", "Newest TLS version spoken; the newest known when empty.", into!(tls_max_version, tls_version)),
-    flag!(Security Value "cors" = "*", ignored NO_GATEWAY, anything),
+    flag!(Security Value "cors" = "*", "Origins whose web pages may read answers to HTTP requests.", into!(cors, origins)),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
     // Auth.
     flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', or '' for none.", into!(auth_token, auth_token)),
@@ -235,11 +235,11 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Checks Value "corrupt-check-time" = "0s", ignored NO_HASH_CHECKS, |_, v| duration(v).map(drop)),
     flag!(Checks Value "compact-hash-check-time" = "1m0s", ignored NO_HASH_CHECKS, above_zero),
     flag!(Checks Value "watch-progress-notify-interval" = "0s", "Time after which an idle watch is told where it is; 0 is 10 minutes.", into!(watch_progress_notify_interval, progress_interval)),
-    flag!(Checks Value "downgrade-check-time" = "5s", ignored "there is no older version to downgrade to", |_, v| duration(v).map(drop)),
-    flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false. LeaseCheckpoint works; the others are accepted without effect.", feature_gates),
+    flag!(Checks Value "downgrade-check-time" = "5s", ignored "the members of the older version end a downgrade, when they lead", |_, v| duration(v).map(drop)),
+    flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false, as etcd's; /metrics lists them.", into!(features, Features::read)),
     // Misc.
-    flag!(Misc Value "config-file" = "", ignored "flags and ETCD_* variables say the same; a value is refused", no_config_file),
-    flag!(Misc Switch "enable-grpc-gateway" = "true", ignored NO_GATEWAY, |_, v| boolean(v).map(drop)),
+    flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys; where given, flags and variables do not count.", into!(config_file, some_path)),
+    flag!(Misc Switch "enable-grpc-gateway" = "true", "Serve the API as HTTP with JSON, too.", into!(enable_grpc_gateway, boolean)),
     flag!(Misc Value "v2-deprecation" = "write-only-drop-data", ignored "there is no v2 store", |_, v| {
         one_of(v, &["not-yet", "write-only", "write-only-drop-data", "gone"])
     }),
@@ -263,6 +263,15 @@ fn some_path(v: &str) -> Result<Option<PathBuf>, String> {
 
 fn list(v: &str) -> Result<Vec<String>, String> {
     Ok(strings(v))
+}
+
+/// URLs without a path, or `*`.
+fn origins(v: &str) -> Result<Vec<String>, String> {
+    let origins = strings(v);
+    for origin in origins.iter().filter(|origin| *origin != "*") {
+        origin.parse::<url::Url>().map_err(|error| error.to_string())?;
+    }
+    Ok(origins)
 }
 
 fn urls(v: &str) -> Result<Vec<url::Url>, String> {
@@ -298,15 +307,6 @@ fn no_force_new_cluster(_: &mut Config, v: &str) -> Result<(), String> {
 
 fn above_zero(_: &mut Config, v: &str) -> Result<(), String> {
     if duration(v)?.is_zero() { Err("must be >0".to_owned()) } else { Ok(()) }
-}
-
-/// Starting with defaults where a file says otherwise would be worse than not starting.
-fn no_config_file(_: &mut Config, v: &str) -> Result<(), String> {
-    if v.is_empty() {
-        Ok(())
-    } else {
-        Err("configuration files are not read; use flags or ETCD_* variables".to_owned())
-    }
 }
 
 fn cluster_state(c: &mut Config, v: &str) -> Result<(), String> {
@@ -360,26 +360,4 @@ fn metrics_level(v: &str) -> Result<MetricsLevel, String> {
         "extensive" => Ok(MetricsLevel::Extensive),
         _ => Err("use basic or extensive".to_owned()),
     }
-}
-
-fn feature_gates(c: &mut Config, v: &str) -> Result<(), String> {
-    for item in strings(v) {
-        let (name, on) = item.split_once('=').ok_or_else(|| format!("missing bool value for {item}"))?;
-        let on = boolean(on).map_err(|why| format!("invalid value of {name}={on}: {why}"))?;
-        match name {
-            "LeaseCheckpoint" => c.features.lease_checkpoint = on,
-            "LeaseCheckpointPersist" => c.features.lease_checkpoint_persist = on,
-            "StopGRPCServiceOnDefrag"
-            | "InitialCorruptCheck"
-            | "CompactHashCheck"
-            | "FastLeaseKeepAlive"
-            | "TxnModeWriteWithSharedBuffer"
-            | "SetMemberLocalAddr"
-            | "PriorityRequest"
-            | "AllAlpha"
-            | "AllBeta" => {}
-            _ => return Err(format!("unrecognized feature gate: {name}")),
-        }
-    }
-    Ok(())
 }

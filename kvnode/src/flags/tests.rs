@@ -12,6 +12,10 @@ fn with_environment(text: &str, environment: &[(&str, &str)]) -> Result<Command,
     parse(
         text.split_whitespace().map(str::to_owned),
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        |path| match path.to_str() {
+            Some("/etc/kv.yaml") => Ok("name: b\nlisten-client-urls: http://127.0.0.1:1\n".to_owned()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
     )
 }
 
@@ -70,7 +74,7 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
     for (text, code, part) in [
         ("--force-new-cluster", 2, "restore a snapshot"),
         ("--compact-hash-check-time=0", 2, "must be >0"),
-        ("--config-file=/etc/kv.yaml", 2, "-config-file"),
+        ("--config-file=/nowhere", 1, "--config-file /nowhere: cannot be read"),
         ("--nonsense", 2, "flag provided but not defined: -nonsense"),
         ("--name", 2, "flag needs an argument: -name"),
         ("serve", 2, "\"serve\" is not a valid flag"),
@@ -117,6 +121,15 @@ fn the_environment_counts_where_the_flag_is_absent() {
     assert_eq!((bad.exit_code(), bad.to_string().contains("ETCD_MAX_TXN_OPS")), (1, true));
     let both = with_environment("--name=a", &[("ETCD_NAME", "b")]).unwrap_err();
     assert!(both.to_string().contains("ETCD_NAME") && both.to_string().contains("--name"), "{both}");
+}
+
+#[test]
+fn a_file_stands_in_for_flags_and_environment() {
+    let config = served("--name=a --config-file=/etc/kv.yaml --max-txn-ops=7");
+    assert_eq!((config.name.as_str(), config.max_txn_ops), ("b", 128));
+    assert_eq!(config.listen_client_urls[0].as_str(), "http://127.0.0.1:1");
+    let by_variable = [("ETCD_CONFIG_FILE", "/etc/kv.yaml"), ("ETCD_NAME", "c")];
+    assert!(matches!(with_environment("", &by_variable), Ok(Command::Serve(config)) if config.name == "b"));
 }
 
 #[test]

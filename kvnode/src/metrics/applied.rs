@@ -26,6 +26,7 @@ impl Metrics {
                 self.lease.ttl.observe(seconds.into());
             }
             Response::LeaseRevoke => self.lease.revoked.inc(),
+            Response::Compact => self.mvcc.compaction_last.set(jiff::Timestamp::now().as_second()),
             _ => self.mvcc.applied(request, response),
         }
     }

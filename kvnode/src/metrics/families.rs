@@ -48,7 +48,7 @@ macro_rules! families {
 }
 
 /// Buckets from `first` on, each twice the one before.
-const fn doubling(first: f64, count: usize) -> Buckets {
+pub(super) const fn doubling(first: f64, count: usize) -> Buckets {
     Buckets { first, count }
 }
 
@@ -84,6 +84,11 @@ families! {
         version: gauges("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", &["server_version"]);
         id: gauges("etcd_server_id", "Server or member ID in hexadecimal format.", &["server_id"]);
         cluster_version: gauges("etcd_cluster_version", "Which version the cluster runs.", &["cluster_version"]);
+        go_version: gauges("etcd_server_go_version", "kvnode is no Go program.", &["server_go_version"]);
+        feature_enabled: gauges("etcd_server_feature_enabled", "Whether or not a feature is enabled. 1 is enabled, 0 is not.", &["name", "stage"]);
+        auth_revision: gauge("etcd_debugging_auth_revision", "The current revision of users and roles.");
+        scrapes_in_flight: gauge("promhttp_metric_handler_requests_in_flight", "Current number of scrapes being served.");
+        scrapes: counters("promhttp_metric_handler_requests_total", "Total number of scrapes by HTTP status code.", &["code"]);
         stream_failures: counters("etcd_network_server_stream_failures_total", "Streams that ended with an error.", &["Type", "API"]);
     }
 }
@@ -92,6 +97,9 @@ families! {
     /// The files of a member.
     Disk {
         wal_fsync: histogram("etcd_disk_wal_fsync_duration_seconds", "Time of fdatasync of the log.", doubling(0.001, 14));
+        wal_write: histogram("etcd_disk_wal_write_duration_seconds", "Time of writes to the log that nobody waits for; those that are waited for count as fdatasync.", doubling(0.001, 14));
+        snap_db_save: histogram("etcd_snap_db_save_total_duration_seconds", "Time of saving a snapshot received from the leader.", doubling(0.1, 10));
+        snap_db_fsync: histogram("etcd_snap_db_fsync_duration_seconds", "Time of fsync of a snapshot received from the leader.", doubling(0.001, 14));
         wal_write_bytes: gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.");
         backend_commit: histogram("etcd_disk_backend_commit_duration_seconds", "Time of commits beside the log, of which there are none.", doubling(0.001, 14));
         backend_defrag: histogram("etcd_disk_backend_defrag_duration_seconds", "Time of defragmentation.", doubling(0.1, 13));
@@ -136,6 +144,8 @@ families! {
         hash_seconds: histogram("etcd_mvcc_hash_duration_seconds", "Time of hashing everything.", doubling(0.01, 15));
         hash_rev_seconds: histogram("etcd_mvcc_hash_rev_duration_seconds", "Time of hashing at a revision.", doubling(0.01, 15));
         keys: gauge("etcd_debugging_mvcc_keys_total", "Keys.");
+        compaction_last: gauge("etcd_debugging_mvcc_db_compaction_last", "The unix time of the last compaction.");
+        compaction_keys: counter("etcd_debugging_mvcc_db_compaction_keys_total", "Revisions that compactions removed.");
         watch_streams: gauge("etcd_debugging_mvcc_watch_stream_total", "Watch streams.");
         watchers: gauge("etcd_debugging_mvcc_watcher_total", "Watchers.");
         events: counter("etcd_debugging_mvcc_events_total", "Events sent.");
@@ -195,11 +205,10 @@ impl Grpc {
             ),
             sent: register.counters("grpc_server_msg_sent_total", "Messages sent by the server.", METHOD),
             seconds: (level == MetricsLevel::Extensive).then(|| {
-                register.histograms(
+                register.usual_histograms(
                     "grpc_server_handling_seconds",
                     "Time until an RPC was handled by the server.",
                     METHOD,
-                    doubling(0.005, 12),
                 )
             }),
             handled_cache: RwLock::default(),

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use prometheus::{Gauge, IntGauge};
+use prometheus::{Gauge, IntCounter, IntGauge};
 
-use super::Register;
+use super::{Register, go::Go};
 
 pub(super) struct Process {
     cpu_seconds: Gauge,
@@ -15,10 +15,18 @@ pub(super) struct Process {
     start_seconds: Gauge,
     os_fds_used: IntGauge,
     os_fds_limit: IntGauge,
+    received_bytes: IntCounter,
+    sent_bytes: IntCounter,
+    go: Go,
 }
 
 impl Process {
     pub(super) fn new(register: &Register<'_>) -> Self {
+        // The largest number is the Go client's word for no limit.
+        let most = rustix::process::getrlimit(rustix::process::Resource::As).current.unwrap_or(u64::MAX);
+        register
+            .add(Gauge::new("process_virtual_memory_max_bytes", "Maximum amount of virtual memory in bytes."))
+            .set(most as f64);
         Self {
             cpu_seconds: register
                 .add(Gauge::new("process_cpu_seconds_total", "Total user and system CPU time in seconds.")),
@@ -30,6 +38,11 @@ impl Process {
                 "process_start_time_seconds",
                 "Start time of the process since the unix epoch in seconds.",
             )),
+            received_bytes: register
+                .counter("process_network_receive_bytes_total", "Bytes received over the network."),
+            sent_bytes: register
+                .counter("process_network_transmit_bytes_total", "Bytes sent over the network."),
+            go: Go::new(register),
             os_fds_used: register.gauge("os_fd_used", "The number of used file descriptors."),
             os_fds_limit: register.gauge("os_fd_limit", "The file descriptor limit."),
         }
@@ -46,10 +59,15 @@ impl Process {
         let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
         self.max_fds.set(limit);
         self.os_fds_limit.set(limit);
+        if let Some((received, sent)) = octets() {
+            self.received_bytes.inc_by(received.saturating_sub(self.received_bytes.get()));
+            self.sent_bytes.inc_by(sent.saturating_sub(self.sent_bytes.get()));
+        }
         if let Some(stat) = Stat::read() {
             self.cpu_seconds.set(stat.cpu_seconds);
             self.resident_bytes.set(stat.resident_bytes);
             self.virtual_bytes.set(stat.virtual_bytes);
+            self.go.show(&stat);
             if let Some(boot) = boot_seconds() {
                 self.start_seconds.set(boot + stat.start_seconds);
             }
@@ -57,13 +75,16 @@ impl Process {
     }
 }
 
-/// Fields of `/proc/self/stat`.
-struct Stat {
+/// Fields of `/proc/self/stat`, and of `/proc/self/statm`.
+pub(super) struct Stat {
     cpu_seconds: f64,
+    pub(super) threads: i64,
     /// Since boot.
     start_seconds: f64,
-    virtual_bytes: i64,
+    pub(super) virtual_bytes: i64,
     resident_bytes: i64,
+    /// Of the resident ones, those that no file has.
+    pub(super) anonymous_bytes: i64,
 }
 
 /// The kernel counts times for user space in this many ticks a second on every architecture.
@@ -76,13 +97,30 @@ impl Stat {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
         let page_bytes = i64::try_from(rustix::param::page_size()).ok()?;
+        let resident_bytes = fields.get(21)?.parse::<i64>().ok()? * page_bytes;
+        let pages = fs::read_to_string("/proc/self/statm").ok()?;
+        let shared_bytes = pages.split_whitespace().nth(2)?.parse::<i64>().ok()? * page_bytes;
         Some(Self {
             cpu_seconds: (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND,
+            threads: fields.get(17)?.parse().ok()?,
             start_seconds: ticks(19)? / TICKS_PER_SECOND,
             virtual_bytes: fields.get(20)?.parse().ok()?,
-            resident_bytes: fields.get(21)?.parse::<i64>().ok()? * page_bytes,
+            resident_bytes,
+            anonymous_bytes: resident_bytes - shared_bytes,
         })
     }
+}
+
+/// Bytes that this process's network has received and sent.
+fn octets() -> Option<(u64, u64)> {
+    let text = fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let value = |wanted: &str| {
+        let at = names.split(' ').position(|name| name == wanted)?;
+        values.split(' ').nth(at)?.parse().ok()
+    };
+    Some((value("InOctets")?, value("OutOctets")?))
 }
 
 fn boot_seconds() -> Option<f64> {
@@ -97,6 +135,8 @@ mod tests {
     #[test]
     fn the_kernel_tells_plausible_values() {
         let stat = Stat::read().unwrap();
+        assert!(stat.threads >= 1 && (100_000..stat.resident_bytes).contains(&stat.anonymous_bytes));
+        assert!(octets().is_some());
         assert!(stat.resident_bytes > 100_000 && stat.virtual_bytes > stat.resident_bytes);
         let started = boot_seconds().unwrap() + stat.start_seconds;
         let now = jiff::Timestamp::now().as_second() as f64;

@@ -20,6 +20,7 @@
 
 mod apply_loop;
 pub mod checkpoint;
+mod downgrade;
 mod error;
 mod handle;
 mod id_gen;
@@ -40,6 +41,7 @@ mod waiters;
 mod wal_loop;
 
 pub use checkpoint::ViewSource;
+pub use downgrade::DowngradeError;
 pub use error::NodeError;
 pub use handle::{Applied, Node, NodeStatus};
 pub use leases::LeaseTtl;

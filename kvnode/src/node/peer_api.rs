@@ -10,7 +10,7 @@ use kvnode_proto::raftpb;
 use kvnode_raft::SnapshotOutcome;
 use kvnode_storage::vfs::Vfs;
 
-use super::{Node, inbox::Control, shared::SharedRef, start::Disk, stop::StopReason};
+use super::{Node, NodeError, inbox::Control, shared::SharedRef, start::Disk, stop::StopReason};
 use crate::{flags::usage::ETCD_VERSION, metrics::Metrics};
 
 /// Why a message was not taken.
@@ -125,9 +125,10 @@ impl PeerApi {
         )
     }
 
-    /// Whether a downgrade is going on.
-    pub(crate) fn downgrade_enabled(&self) -> bool {
-        self.view().downgrade().is_some_and(|d| d.target_version.is_some())
+    /// Whether a downgrade is going on, as of now in the whole cluster.
+    pub(crate) async fn downgrade_enabled(&self) -> Result<bool, NodeError> {
+        self.node.get().ok_or(NodeError::Stopped)?.linearize().await?;
+        Ok(self.view().downgrade().is_some_and(|d| d.target_version.is_some()))
     }
 }
 

@@ -11,7 +11,7 @@ use kvnode_raft::Role;
 use tokio::time;
 use tracing::{info, warn};
 
-use super::{Node, inbox::Control, limits};
+use super::{Node, downgrade, inbox::Control, limits};
 use crate::{
     flags::usage::ETCD_VERSION,
     peer::{members, version},
@@ -60,7 +60,7 @@ pub(super) async fn attributes(node: Node, client_urls: Vec<String>) {
     }
 }
 
-/// While this member leads, keeps the cluster's version at the lowest of its members'.
+/// While this member leads, keeps the cluster's version at the lowest of its members', or takes it a step down.
 pub(super) async fn cluster_version(node: Node) {
     let stop = node.shared.stopper.token();
     let mut leadership = node.leadership();
@@ -86,10 +86,16 @@ impl Node {
         let wanted = match (&decided, lowest) {
             (None, None) => UNDECIDED_VERSION.to_owned(),
             (None, Some((major, minor))) => format!("{major}.{minor}.0"),
-            (Some(now), Some(lowest)) if version(now).is_some_and(|now| now < lowest) => {
-                format!("{}.{}.0", lowest.0, lowest.1)
+            (Some(now), Some(lowest)) => {
+                let target = downgrade::target_version(&self.reader().view());
+                let Some((major, minor)) =
+                    version(now).and_then(|now| downgrade::next_version(now, lowest, target))
+                else {
+                    return;
+                };
+                format!("{major}.{minor}.0")
             }
-            _ => return,
+            (Some(_), None) => return,
         };
         info!("cluster-version" = wanted, "updating cluster version");
         let request = InternalRaftRequest {

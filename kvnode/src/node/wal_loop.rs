@@ -108,7 +108,9 @@ impl WalLoop {
                 warn!(took = ?took, expected = "1s", "slow fdatasync");
             }
         } else {
+            let start = Instant::now();
             self.wal.flush()?;
+            self.shared.metrics.disk.wal_write.observe(start.elapsed().as_secs_f64());
         }
         for write in group.drain(..) {
             if !write.messages.is_empty() {

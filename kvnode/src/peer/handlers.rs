@@ -77,7 +77,10 @@ async fn route(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
             json(members::encode_list(&peers.context().api.view().members()))
         }
         "/version" => json(peers.context().api.version_json()),
-        "/downgrade/enabled" => text(peers.context().api.downgrade_enabled().to_string()),
+        "/downgrade/enabled" => {
+            allow(request, &Method::GET)?;
+            downgrade_enabled(peers).await
+        }
         "/leases" => lease_keep_alive(peers, allow(request, &Method::POST)?).await,
         "/leases/internal" => lease_time_to_live(peers, allow(request, &Method::POST)?).await,
         _ => {
@@ -89,6 +92,15 @@ async fn route(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
                 return open_stream(peers, &allow(request, &Method::GET)?, rest);
             }
             Err(Refusal::new(StatusCode::NOT_FOUND, "404 page not found"))
+        }
+    }
+}
+
+async fn downgrade_enabled(peers: &Peers) -> Answer {
+    match peers.context().api.downgrade_enabled().await {
+        Ok(enabled) => text(enabled.to_string()),
+        Err(error) => {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("failed linearized read: {error}")))
         }
     }
 }

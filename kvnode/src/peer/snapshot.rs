@@ -182,6 +182,7 @@ pub(super) async fn receive(context: &Context, mut body: Incoming) -> Result<Mes
     let saved = file.await.map_err(|_| ReceiveError::Thread)??;
     copied?;
     let bytes = saved.ok_or(ReceiveError::Thread)?;
+    context.api.metrics().disk.snap_db_save.observe(start.elapsed().as_secs_f64());
     info!(
         "remote-snapshot-sender-id" = %from,
         "incoming-snapshot-index" = meta.index,

@@ -1,6 +1,8 @@
 //! Promises of the `kvnode` program, kept by running it: processes, sockets, files, and etcd's own tools.
 
 mod cluster;
+mod downgrade;
+mod gateway;
 mod health;
 mod kv;
 mod lease;

@@ -60,9 +60,10 @@ impl KeySpace {
     /// Forgets for about as long as looking at `budget` keys takes. Returns what is left to do.
     pub(crate) fn scrub(&mut self, mut scrub: Scrub, budget: usize) -> Option<Scrub> {
         if let Phase::Index { from } = &scrub.phase {
-            let dead = &mut scrub.dead;
+            let (dead, forgotten) = (&mut scrub.dead, &mut self.forgotten);
             let resume = self.index.compact(from, scrub.main, budget, |version: Version| {
                 *dead.entry(version.address.segment).or_default() |= 1 << version.address.slot;
+                *forgotten += 1;
             });
             scrub.phase = resume.map_or(Phase::Log, |from| Phase::Index { from });
             return Some(scrub);

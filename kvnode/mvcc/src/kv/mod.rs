@@ -21,6 +21,8 @@ pub(crate) struct KeySpace {
     pub(crate) compacted: Revision,
     /// Up to where dropped revisions are really gone; -1 if never.
     pub(crate) scrubbed: Revision,
+    /// Writes forgotten since the start. Not part of the replicated state.
+    pub(crate) forgotten: u64,
 }
 
 impl Default for KeySpace {
@@ -31,6 +33,7 @@ impl Default for KeySpace {
             revision: Revision::FIRST,
             compacted: Revision(-1),
             scrubbed: Revision(-1),
+            forgotten: 0,
         }
     }
 }

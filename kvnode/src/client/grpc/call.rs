@@ -5,7 +5,6 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Instant};
 
 use futures::Stream;
 use http::{HeaderValue, Response};
-use hyper::body::Incoming;
 use parking_lot::RwLock;
 use prometheus::IntCounter;
 use prost::Message;
@@ -41,7 +40,7 @@ pub struct Incall {
     pub services: Arc<Services>,
     pub rpc: Rpc,
     pub remote: Arc<Remote>,
-    pub request: http::Request<Incoming>,
+    pub request: http::Request<Body>,
 }
 
 /// Ends a stream early, with this error.

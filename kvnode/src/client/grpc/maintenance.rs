@@ -5,8 +5,9 @@ use std::time::Instant;
 use kvnode_mvcc::{MemberId, Response, Revision};
 use kvnode_proto::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse,
-    DowngradeInfo, HashKvRequest, HashKvResponse, HashRequest, HashResponse, InternalRaftRequest,
-    MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
+    DowngradeInfo, DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest,
+    HashResponse, InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+    alarm_request::AlarmAction, downgrade_request::DowngradeAction,
 };
 use tonic::Status;
 
@@ -119,4 +120,17 @@ pub async fn move_leader(call: Call, request: MoveLeaderRequest) -> Result<MoveL
     call.admin().await?;
     call.services.node.move_leader(MemberId(request.target_id)).await.map_err(status)?;
     Ok(MoveLeaderResponse { header: None })
+}
+
+/// Begins or ends going back to the version before, or says whether that could be done.
+pub async fn downgrade(call: Call, request: DowngradeRequest) -> Result<DowngradeResponse, Status> {
+    let node = &call.services.node;
+    let version = match DowngradeAction::try_from(request.action) {
+        Ok(DowngradeAction::Validate) => node.validate_downgrade(&request.version).await,
+        Ok(DowngradeAction::Enable) => node.enable_downgrade(&request.version).await,
+        Ok(DowngradeAction::Cancel) => node.cancel_downgrade().await,
+        Err(_) => return Err(Status::unknown("etcdserver: unknown method")),
+    };
+    let version = version.map_err(status)?;
+    Ok(DowngradeResponse { header: Some(call.services.header_now()), version })
 }

@@ -26,7 +26,6 @@ mod watch;
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
@@ -75,7 +74,7 @@ impl Services {
     }
 
     /// Answers one call.
-    pub async fn call(self: Arc<Self>, request: Request<Incoming>, remote: Arc<Remote>) -> Response<Body> {
+    pub async fn call(self: Arc<Self>, request: Request<Body>, remote: Arc<Remote>) -> Response<Body> {
         let Some(rpc) = self.methods.find(request.uri().path()) else {
             return unknown_method(request.uri().path());
         };
@@ -129,6 +128,7 @@ impl Services {
             Rpc::Leader => call.unary(election::leader).await,
             Rpc::Observe => call.server_stream(election::observe).await,
             Rpc::Resign => call.unary(election::resign).await,
+            Rpc::Downgrade => call.unary(maintenance::downgrade).await,
             Rpc::HealthCheck => call.unary(health::check).await,
             Rpc::HealthWatch => call.server_stream(health::watch).await,
         }

@@ -106,6 +106,7 @@ rpcs! {
     Leader = Unary "v3electionpb.Election" "Leader";
     Observe = ServerStream "v3electionpb.Election" "Observe";
     Resign = Unary "v3electionpb.Election" "Resign";
+    Downgrade = Unary "etcdserverpb.Maintenance" "Downgrade";
     HealthCheck = Unary "grpc.health.v1.Health" "Check";
     HealthWatch = ServerStream "grpc.health.v1.Health" "Watch";
 }

@@ -21,6 +21,7 @@ use crate::{
         Node,
         apply_loop::{ApplyLoop, WatchListener},
         checkpoint::Checkpoints,
+        downgrade,
         id_gen::IdGenerator,
         identity::TokenListener,
         leases::{self, LeaseBook, LeaseListener},
@@ -180,6 +181,7 @@ fn spawn_tasks(config: &Config, runtime: &runtime::Handle, node: &Node, peers: &
     let urls = config.advertise_client_urls.iter().map(ToString::to_string).collect();
     runtime.spawn(publish::attributes(node.clone(), urls));
     runtime.spawn(publish::cluster_version(node.clone()));
+    runtime.spawn(downgrade::prepare(node.clone()));
     runtime.spawn(leases::drive(node.clone()));
     if config.initial_election_tick_advance {
         let (peers, ticks) = (Arc::clone(peers), usize::try_from(config.election_ticks()).unwrap_or(1));

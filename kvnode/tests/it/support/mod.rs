@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod cluster;
 pub mod etcdctl;
+pub mod http;
 pub mod member;
 
 use std::net::TcpListener;
