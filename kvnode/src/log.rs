@@ -3,6 +3,8 @@
 //! Tools and tests read etcd's log by these keys and by its texts, so a text that etcd has is used for the same event.
 //! Events of libraries are written from `warn` up only.
 
+pub(crate) mod rotation;
+
 use std::{
     fmt::{Debug, Write as _},
     fs::OpenOptions,
@@ -22,6 +24,8 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt},
 };
 
+use rotation::RotatedFile;
+
 use crate::flags::config::{LogConfig, LogFormat, LogLevel};
 
 /// Why logging cannot be set up.
@@ -40,16 +44,14 @@ pub enum LogError {
 pub fn install(config: &LogConfig) -> Result<(), LogError> {
     let mut outputs: Vec<Box<dyn Write + Send>> = Vec::new();
     for name in &config.outputs {
+        let open = |source| LogError::Open { path: name.clone(), source };
         outputs.push(match name.as_str() {
             "default" | "stderr" | "systemd/journal" => Box::new(io::stderr()),
             "stdout" => Box::new(io::stdout()),
-            path => Box::new(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .map_err(|source| LogError::Open { path: path.to_owned(), source })?,
-            ),
+            path => match config.rotation {
+                Some(rotation) => Box::new(RotatedFile::open(path.as_ref(), rotation).map_err(open)?),
+                None => Box::new(OpenOptions::new().create(true).append(true).open(path).map_err(open)?),
+            },
         });
     }
     let lines = Lines { level: filter(config.level), format: config.format, outputs: Mutex::new(outputs) };

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     ConfigError,
-    config::{AutoCompaction, Config, TlsVersion},
+    config::{AutoCompaction, Config, LogConfig, TlsVersion},
     url::{Address, Url},
     value,
 };
+use crate::log::rotation;
 
 /// Longest election timeout that etcd accepts.
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(50_000);
@@ -39,6 +40,7 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
         return refuse("--feature-gates: LeaseCheckpointPersist requires LeaseCheckpoint");
     }
     tls(config)?;
+    log(&mut config.log)?;
     if config.ticket_file.is_some() && config.ticket_holder.is_empty() {
         return refuse("--ticket-file needs --ticket-holder, the pod UID that a ticket must name");
     }
@@ -116,6 +118,21 @@ fn timing(config: &Config) -> Result<(), ConfigError> {
             "--election-timeout[{election}ms] is too long, and should be set less than {}ms",
             ELECTION_TIMEOUT_MAX.as_millis()
         ));
+    }
+    Ok(())
+}
+
+fn log(config: &mut LogConfig) -> Result<(), ConfigError> {
+    if config.outputs.len() > 1 && config.outputs.iter().any(|output| output == "default") {
+        return refuse("--log-outputs: multi logoutput for \"default\" is not supported yet");
+    }
+    if config.rotate {
+        if config.files().count() != 1 {
+            return refuse(
+                "--log-outputs requires a single file path when --log-rotation-config-json is defined",
+            );
+        }
+        config.rotation = Some(rotation::read(&config.rotation_text).map_err(ConfigError::Conflict)?);
     }
     Ok(())
 }

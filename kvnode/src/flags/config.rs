@@ -179,12 +179,37 @@ pub enum TlsVersion {
 }
 
 /// How log lines are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
     pub level: LogLevel,
     pub format: LogFormat,
     /// `default`, `stderr`, `stdout` or paths of files.
     pub outputs: Vec<String>,
+    /// Whether and when the file among the outputs is set aside.
+    pub rotation: Option<Rotation>,
+    pub(super) rotate: bool,
+    pub(super) rotation_text: String,
+}
+
+impl LogConfig {
+    /// Outputs that are files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let streams = ["default", "stderr", "stdout", "systemd/journal"];
+        self.outputs.iter().map(String::as_str).filter(move |output| !streams.contains(output))
+    }
+}
+
+/// When a log file is set aside, and what becomes of those that were (`--log-rotation-config-json`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Size that a file does not grow beyond.
+    pub max_bytes: u64,
+    /// Age at which one that was set aside is removed.
+    pub max_age: Option<Duration>,
+    /// How many are kept.
+    pub max_backups: Option<usize>,
+    /// Whether their names have local time instead of UTC.
+    pub local_time: bool,
 }
 
 /// Lowest level written. etcd's `panic` and `fatal` are never logged, so they behave as `Error`.
@@ -287,7 +312,7 @@ impl Config {
             bcrypt_cost: 0,
             cors: Vec::new(),
             enable_grpc_gateway: false,
-            log: LogConfig { level: LogLevel::Info, format: LogFormat::Json, outputs: Vec::new() },
+            log: LogConfig::default(),
             metrics: MetricsLevel::Basic,
             warning_apply_duration: Duration::ZERO,
             warning_unary_request_duration: Duration::ZERO,

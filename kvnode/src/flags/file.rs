@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 
 use super::{ConfigError, config::Config, table::FLAGS, value};
 
+/// Reads one key of a group.
+type ReadKey = fn(&mut Config, &str, &Value) -> Result<(), String>;
+
 /// Keys that etcd knows and that have no flag: one key for what several flags say.
-const GROUPS: &[(&str, fn(&mut Config, &str, &Value) -> Result<(), String>)] = &[
+const GROUPS: &[(&str, ReadKey)] = &[
     ("client-transport-security", |config, key, value| security(config, Side::Client, key, value)),
     ("peer-transport-security", |config, key, value| security(config, Side::Peer, key, value)),
     ("socket-options", |config, key, value| set(config, &format!("socket-{key}"), value)),

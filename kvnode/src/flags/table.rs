@@ -81,7 +81,7 @@ const NO_TRACING: &str = "kvnode exports no traces";
 const NO_HASH_CHECKS: &str = "members do not compare their hashes by themselves";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
-const NO_GO: &str = "kvnode is not a Go program";
+const NO_GO: &str = "there is no Go runtime to profile; use perf";
 
 macro_rules! flag {
     ($group:ident $kind:ident $name:literal = $default:literal, $help:literal, $set:expr) => {
@@ -218,8 +218,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Logging Value "log-outputs" = "default", "stderr, stdout, or paths of files.", into!(log.outputs, list)),
     flag!(Logging Value "log-level" = "info", "debug, info, warn, error, panic or fatal.", into!(log.level, log_level)),
     flag!(Logging Value "log-format" = "json", "json or console.", into!(log.format, log_format)),
-    flag!(Logging Switch "enable-log-rotation" = "false", ignored "rotate the file that --log-outputs names from outside", |_, v| boolean(v).map(drop)),
-    flag!(Logging Value "log-rotation-config-json" = "", ignored "rotate the file that --log-outputs names from outside", anything),
+    flag!(Logging Switch "enable-log-rotation" = "false", "Set the file that --log-outputs names aside when it has grown.", into!(log.rotate, boolean)),
+    flag!(Logging Value "log-rotation-config-json" = r#"{"maxsize":100,"maxage":0,"maxbackups":0,"localtime":false,"compress":false}"#, "Megabytes of a log file, days and number of those kept; 0 is no limit. Files are not compressed.", into!(log.rotation_text, text)),
     // Observation.
     flag!(Observation Value "metrics" = "basic", "'extensive' adds histograms of request latency.", into!(metrics, metrics_level)),
     flag!(Observation Value "listen-metrics-urls" = "", "Further URLs for metrics and health.", into!(listen_metrics_urls, urls)),

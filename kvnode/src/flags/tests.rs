@@ -99,6 +99,10 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--listen-metrics-urls=https://127.0.0.1:1", 1, "--listen-metrics-urls"),
         ("--tls-min-version=TLS1.3 --tls-max-version=TLS1.2", 1, "--tls-min-version"),
         ("--ticket-file=/t", 1, "--ticket-holder"),
+        ("--cors=nowhere", 2, "-cors"),
+        ("--log-outputs=default,stderr", 1, "--log-outputs"),
+        ("--enable-log-rotation", 1, "--log-outputs requires a single file path"),
+        ("--enable-log-rotation --log-outputs=a --log-rotation-config-json={", 1, "improperly formatted"),
     ] {
         let error = words(text).unwrap_err();
         assert_eq!((error.exit_code(), text), (code, text));

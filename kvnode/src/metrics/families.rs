@@ -86,7 +86,6 @@ families! {
         cluster_version: gauges("etcd_cluster_version", "Which version the cluster runs.", &["cluster_version"]);
         go_version: gauges("etcd_server_go_version", "kvnode is no Go program.", &["server_go_version"]);
         feature_enabled: gauges("etcd_server_feature_enabled", "Whether or not a feature is enabled. 1 is enabled, 0 is not.", &["name", "stage"]);
-        auth_revision: gauge("etcd_debugging_auth_revision", "The current revision of users and roles.");
         scrapes_in_flight: gauge("promhttp_metric_handler_requests_in_flight", "Current number of scrapes being served.");
         scrapes: counters("promhttp_metric_handler_requests_total", "Total number of scrapes by HTTP status code.", &["code"]);
         stream_failures: counters("etcd_network_server_stream_failures_total", "Streams that ended with an error.", &["Type", "API"]);

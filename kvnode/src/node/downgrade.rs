@@ -1,8 +1,9 @@
 //! Going back to the minor version before: asked for by an administrator, decided by the leader as the cluster's version,
 //! prepared by every member in its files (etcd: `server/etcdserver/version`).
 //!
-//! When every member is ready they may be replaced, one by one, by etcd of that version on the same data. kvnode itself is
-//! never of the older version, so it is the older members' leader that ends the downgrade.
+//! When every member is ready they may be replaced, one by one, by etcd of that version, each on an empty volume: what a
+//! log said before the step down, older versions refuse to read again. kvnode itself is never of the older version, so it
+//! is the older members' leader that ends the downgrade.
 
 use std::time::Duration;
 
@@ -121,7 +122,12 @@ pub(super) async fn prepare(node: Node) {
             }
         }
         let target = target.map(text).unwrap_or_default();
-        info!("target-version" = target, "server-version" = ETCD_VERSION, "The server is ready to downgrade");
+        info!(
+            "target-version" = target,
+            "server-version" = ETCD_VERSION,
+            next = "replace the members one by one, each on an empty volume",
+            "The server is ready to downgrade"
+        );
     }
 }
 

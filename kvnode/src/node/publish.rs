@@ -64,6 +64,8 @@ pub(super) async fn attributes(node: Node, client_urls: Vec<String>) {
 pub(super) async fn cluster_version(node: Node) {
     let stop = node.shared.stopper.token();
     let mut leadership = node.leadership();
+    // Who leads may have been found out before this began to listen.
+    leadership.mark_changed();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

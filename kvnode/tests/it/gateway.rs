@@ -49,7 +49,7 @@ struct Step {
     method: Method,
     path: String,
     body: String,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, String)>,
     until: Until,
     expected: String,
 }
@@ -65,8 +65,7 @@ fn parse(script: &str) -> Vec<Step> {
         } else if let Some(header) = line.strip_prefix("+ ") {
             let (name, value) = header.split_once(": ").unwrap();
             let step = steps.last_mut().unwrap();
-            let name = HeaderName::try_from(name).unwrap();
-            step.headers.insert(name, HeaderValue::try_from(value).unwrap());
+            step.headers.push((HeaderName::try_from(name).unwrap(), value.to_owned()));
             writeln!(step.text, "{line}").unwrap();
         } else if line.is_empty() || line.starts_with('#') {
             writeln!(comment, "{line}").unwrap();
@@ -88,8 +87,8 @@ fn request(comment: &str, line: &str) -> Step {
         text: format!("{comment}{line}\n"),
         method: method.parse().unwrap(),
         path: path.to_owned(),
-        body: words.next().unwrap_or_default().to_owned(),
-        headers: HeaderMap::new(),
+        body: words.next().unwrap_or_default().replace("{2MiB}", &"A".repeat(2 << 20)),
+        headers: Vec::new(),
         until,
         expected: String::new(),
     }
@@ -97,10 +96,18 @@ fn request(comment: &str, line: &str) -> Step {
 
 /// The script with the answers of whoever listens on the port.
 fn played(steps: &[Step], port: u16) -> String {
-    let mut text = String::new();
+    let (mut text, mut token) = (String::new(), String::new());
     for step in steps {
         text += &step.text;
-        let answer = block_on(send(port, &step.method, &step.path, &step.headers, &step.body, step.until));
+        let value = |value: &String| HeaderValue::try_from(value.replace("{token}", &token)).unwrap();
+        let headers: HeaderMap =
+            step.headers.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+        let answer = block_on(send(port, &step.method, &step.path, &headers, &step.body, step.until));
+        if let Ok(json) = serde_json::from_str::<serde_json::Value>(&answer.body)
+            && let Some(given) = json["token"].as_str()
+        {
+            token = given.to_owned();
+        }
         for line in rendered(&answer).lines() {
             text += "= ";
             text += line;
@@ -227,6 +234,11 @@ fn same(script: &str, answered: &str, who: &str) {
 #[test]
 fn json_is_answered_as_by_etcd() {
     plays("gateway", &[]);
+}
+
+#[test]
+fn users_are_known_by_their_tokens() {
+    plays("gateway_auth", &[]);
 }
 
 #[test]

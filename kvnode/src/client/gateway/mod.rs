@@ -42,8 +42,8 @@ pub struct Gateway {
 impl Gateway {
     pub fn new(services: Arc<Services>) -> Arc<Self> {
         let message_max = services.config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES;
-        // Keys and values grow by a third as base64; whatever is longer cannot be a message of the allowed size.
-        Arc::new(Self { services, routes: Routes::new(), request_max: 2 * message_max })
+        // Keys and values grow by a third as base64; white space and unknown fields may come on top.
+        Arc::new(Self { services, routes: Routes::new(), request_max: 4 * message_max })
     }
 
     /// Answers one request.

@@ -273,16 +273,16 @@ impl ApiVersions {
 
 /// A request over the transport's limit is refused before any of our code sees it; clients know grpc-go's words.
 fn word_as_grpc_go(response: &mut Response<Body>, receive_max: usize) {
+    const TOO_LARGE: &str = "Error,%20decoded%20message%20length%20too%20large:%20found%20";
     let headers = response.headers_mut();
-    let Some(message) = headers.get("grpc-message") else {
+    let message = headers.get("grpc-message").and_then(|message| message.to_str().ok());
+    let Some(found) = message.and_then(|message| message.strip_prefix(TOO_LARGE)) else {
         return;
     };
-    let too_large = message.as_bytes().starts_with(b"Error,%20decoded%20message%20length%20too%20large");
-    if too_large {
-        let text = format!("grpc:%20received%20message%20larger%20than%20max%20({receive_max})");
-        headers.insert("grpc-status", HeaderValue::from_static("8"));
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert("grpc-message", value);
-        }
+    let found = &found[..found.find('%').unwrap_or(found.len())];
+    let text = format!("grpc:%20received%20message%20larger%20than%20max%20({found}%20vs.%20{receive_max})");
+    headers.insert("grpc-status", HeaderValue::from_static("8"));
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert("grpc-message", value);
     }
 }

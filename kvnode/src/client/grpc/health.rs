@@ -1,6 +1,8 @@
-//! `grpc.health.v1.Health`: the whole server serves, and there is no other service to ask about.
+//! `grpc.health.v1.Health`: whether the whole server serves; there is no other service to ask about.
 
 use futures::{Stream, StreamExt};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tonic::Status;
 
 use super::call::Call;
@@ -29,22 +31,71 @@ pub enum ServingStatus {
     ServiceUnknown = 3,
 }
 
+/// What the service says, told to all who watch.
+pub struct Serving(watch::Sender<ServingStatus>);
+
+impl Default for Serving {
+    fn default() -> Self {
+        Self(watch::Sender::new(ServingStatus::Serving))
+    }
+}
+
+impl Serving {
+    /// Says that nothing is served for as long as the guard lives.
+    pub fn pause(&self) -> Pause<'_> {
+        self.0.send_replace(ServingStatus::NotServing);
+        Pause(&self.0)
+    }
+}
+
+/// See [`Serving::pause`].
+pub struct Pause<'a>(&'a watch::Sender<ServingStatus>);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(ServingStatus::Serving);
+    }
+}
+
 /// Answers at once.
-pub async fn check(_: Call, request: HealthCheckRequest) -> Result<HealthCheckResponse, Status> {
+pub async fn check(call: Call, request: HealthCheckRequest) -> Result<HealthCheckResponse, Status> {
     if request.service.is_empty() {
-        Ok(HealthCheckResponse { status: ServingStatus::Serving as i32 })
+        Ok(answer(*call.services.serving.0.borrow()))
     } else {
         Err(Status::not_found("unknown service"))
     }
 }
 
-/// Answers at once and then at changes, of which there are none before the end.
+/// Answers at once and then at changes.
 pub async fn watch(
-    _: Call,
+    call: Call,
     request: HealthCheckRequest,
 ) -> Result<impl Stream<Item = Result<HealthCheckResponse, Status>>, Status> {
-    let known = request.service.is_empty();
-    let status = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
-    let first = futures::stream::iter([Ok(HealthCheckResponse { status: status as i32 })]);
-    Ok(first.chain(futures::stream::pending()))
+    let statuses = if request.service.is_empty() {
+        WatchStream::new(call.services.serving.0.subscribe()).left_stream()
+    } else {
+        futures::stream::iter([ServingStatus::ServiceUnknown]).right_stream()
+    };
+    let statuses = statuses.chain(futures::stream::pending());
+    Ok(statuses.map(|status| Ok(answer(status))))
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_served_while_a_pause_lasts() {
+        let serving = Serving::default();
+        let mut changes = serving.0.subscribe();
+        {
+            let _pause = serving.pause();
+            assert_eq!(*changes.borrow_and_update(), ServingStatus::NotServing);
+        }
+        assert!(changes.has_changed().unwrap() && *changes.borrow() == ServingStatus::Serving);
+    }
 }

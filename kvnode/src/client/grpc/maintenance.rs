@@ -73,6 +73,8 @@ pub async fn defragment(call: Call, _: DefragmentRequest) -> Result<DefragmentRe
     call.admin().await?;
     let disk = &call.services.metrics.disk;
     let started = Instant::now();
+    let pauses = call.services.config.features.stop_grpc_service_on_defrag;
+    let _pause = pauses.then(|| call.services.serving.pause());
     disk.defrag_inflight.set(1);
     let outcome = call.services.node.defragment().await;
     disk.defrag_inflight.set(0);
@@ -124,6 +126,7 @@ pub async fn move_leader(call: Call, request: MoveLeaderRequest) -> Result<MoveL
 
 /// Begins or ends going back to the version before, or says whether that could be done.
 pub async fn downgrade(call: Call, request: DowngradeRequest) -> Result<DowngradeResponse, Status> {
+    call.admin().await?;
     let node = &call.services.node;
     let version = match DowngradeAction::try_from(request.action) {
         Ok(DowngradeAction::Validate) => node.validate_downgrade(&request.version).await,

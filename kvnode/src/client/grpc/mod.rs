@@ -47,6 +47,7 @@ pub struct Services {
     versions: ApiVersions,
     durations: Durations,
     leader_watch: stream::LeaderWatch,
+    serving: health::Serving,
 }
 
 impl Services {
@@ -56,6 +57,7 @@ impl Services {
             methods: Methods::new(&metrics),
             versions: ApiVersions::default(),
             durations: Durations::new(&metrics),
+            serving: health::Serving::default(),
             leader_watch: stream::LeaderWatch::new(node.clone(), config.election_timeout),
             node,
             config,

@@ -20,14 +20,6 @@ impl Etcdctl {
         Some(Self { program, arguments: vec![format!("--endpoints={}", member.endpoint())] })
     }
 
-    /// The same tool, pointed at another port of this machine.
-    pub fn at(&self, port: u16) -> Self {
-        Self {
-            program: self.program.clone(),
-            arguments: vec![format!("--endpoints=http://127.0.0.1:{port}")],
-        }
-    }
-
     pub fn with(mut self, arguments: &[String]) -> Self {
         self.arguments.extend_from_slice(arguments);
         self
