@@ -165,7 +165,7 @@ mod tests {
              discovery-srv:\n\
              socket-options: {reuse-port: true}\n\
              client-transport-security:\n  cert-file: s.crt\n  key-file: s.key\n  client-cert-auth: true\n  \
-               trusted-ca-file: ca.crt\n  allowed-cn: [x, y]\n\
+               trusted-ca-file: ca.crt\n  allowed-cn: [joe, ann]\n\
              peer-transport-security:\n  auto-tls: true\n  allowed-hostname: [h]\n  skip-client-san-verification: true\n",
         )
         .unwrap();
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!((config.cipher_suites.len(), config.tls_min_version), (1, TlsVersion::Tls12));
         assert_eq!(config.host_whitelist, ["a", "b"]);
         assert_eq!(config.client_tls.cert.as_deref(), Some(Path::new("s.crt")));
-        assert_eq!(config.client_tls.allowed_cns, ["x", "y"]);
+        assert_eq!(config.client_tls.allowed_cns, ["joe", "ann"]);
         assert!(config.client_tls.client_cert_auth && config.peer_tls.auto);
         assert_eq!(config.peer_tls.allowed_hostnames, ["h"]);
         assert!(config.is_explicit("snapshot-count") && !config.is_explicit("discovery-srv"));

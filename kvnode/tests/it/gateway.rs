@@ -242,6 +242,11 @@ fn users_are_known_by_their_tokens() {
 }
 
 #[test]
+fn locks_and_elections_are_reached() {
+    plays("gateway_lock", &[]);
+}
+
+#[test]
 fn without_the_gateway_its_paths_are_unknown() {
     plays(
         "no_gateway",
