@@ -202,6 +202,7 @@ impl Member {
             "listen-client-urls" = texts(&config.listen_client_urls),
             "listen-metrics-urls" = texts(&config.listen_metrics_urls),
             "quota-backend-bytes" = config.quota_bytes().unwrap_or(0),
+            "v2-deprecation" = "write-only",
             "starting an etcd server"
         );
         let plain = |url: &&Url| url.security() == Security::Plain;
@@ -212,6 +213,22 @@ impl Member {
                 url = url.as_str(),
                 "scheme is http or unix while cert and key files are present; ignoring cert and key files"
             );
+        }
+        let notes = [
+            ("max-snapshots", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8"),
+            (
+                "v2-deprecation",
+                "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, \
+                 ignoring user input",
+            ),
+        ];
+        for (flag, note) in notes {
+            if config.is_explicit(flag) {
+                warn!("{note}");
+            }
+        }
+        if config.is_explicit("bootstrap-defrag-threshold-megabytes") {
+            info!(reason = "nothing is ever fragmented", "Skipping defragmentation");
         }
         if config.unsafe_no_fsync {
             warn!("--unsafe-no-fsync is set: acknowledged writes will be lost when the machine stops");

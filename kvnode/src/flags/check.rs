@@ -193,7 +193,12 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
             && files.cert.is_none()
             && !files.auto
         {
-            return refuse(format!("--{flag}: TLS key/cert must be provided for {url}: set --{cert_flag}"));
+            return refuse(match flag {
+                "listen-metrics-urls" => format!(
+                    "--{flag}: client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url {url}"
+                ),
+                _ => format!("--{flag}: TLS key/cert must be provided for {url}: set --{cert_flag}"),
+            });
         }
     }
     Ok(())

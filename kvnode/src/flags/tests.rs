@@ -96,7 +96,11 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--cert-file=a", 1, "--key-file"),
         ("--peer-client-cert-auth", 1, "--peer-trusted-ca-file"),
         ("--listen-peer-urls=https://127.0.0.1:1", 1, "--peer-cert-file"),
-        ("--listen-metrics-urls=https://127.0.0.1:1", 1, "--listen-metrics-urls"),
+        (
+            "--listen-metrics-urls=https://127.0.0.1:1",
+            1,
+            "--listen-metrics-urls: client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+        ),
         ("--tls-min-version=TLS1.3 --tls-max-version=TLS1.2", 1, "--tls-min-version"),
         ("--ticket-file=/t", 1, "--ticket-holder"),
         ("--cors=nowhere", 2, "-cors"),

@@ -14,7 +14,7 @@ use tokio_util::either::Either;
 use super::limits;
 use crate::{
     flags::url::{Address, Security, Url},
-    tls::Connector,
+    tls::{Connector, words},
 };
 
 /// A request's body.
@@ -30,9 +30,9 @@ pub(crate) fn full(data: impl Into<Bytes>) -> Body {
 pub(crate) enum CallError {
     #[error("{url} is not a peer URL: {why}")]
     Url { url: String, why: String },
-    #[error("dialling {url}: {source}")]
+    #[error("dialling {url}: {}", words(source))]
     Dial { url: String, source: io::Error },
-    #[error("asking {url}: {source}")]
+    #[error("asking {url}: {}", words(source))]
     Http { url: String, source: hyper::Error },
     #[error("asking {url}: no answer in time")]
     Timeout { url: String },

@@ -61,3 +61,6 @@ pub const SNAPSHOT_ANSWER: Duration = Duration::from_secs(300);
 
 /// How often the way to a member is measured (etcd's `proberInterval`).
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// Reasons that are said of one member while it cannot be reached: its URLs times what may be wrong with each, and no flood.
+pub const COMPLAINTS: usize = 8;

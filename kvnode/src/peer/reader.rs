@@ -15,6 +15,7 @@ use super::{
     headers, limits,
     remote::Remote,
 };
+use crate::tls::words;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ enum StreamEnd {
     Closed,
     #[error("nothing came for {} s", limits::READ_TIMEOUT.as_secs())]
     Silent,
-    #[error("reading: {0}")]
+    #[error("reading: {}", words(.0))]
     Read(#[from] hyper::Error),
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -1,6 +1,6 @@
 //! One other member: the queues to it, and whether it can be reached.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use kvnode_mvcc::MemberId;
 use kvnode_proto::raftpb::{Message, MessageType};
@@ -24,6 +24,8 @@ pub(crate) struct Remote {
     /// For when there is no stream.
     pipeline: mpsc::Sender<Message>,
     active: Mutex<Option<Instant>>,
+    /// Why it could not be reached since it was last active, as far as that was said.
+    complaints: Mutex<BTreeSet<String>>,
     api: Arc<PeerApi>,
     meters: Meters,
     /// Its tasks end with this.
@@ -77,6 +79,7 @@ impl Remote {
             message: Mutex::new(None),
             pipeline,
             active: Mutex::new(None),
+            complaints: Mutex::default(),
             meters: Meters::new(&api, id),
             api,
             gone,
@@ -149,18 +152,24 @@ impl Remote {
         if active.is_none() {
             *active = Some(Instant::now());
             drop(active);
+            self.complaints.lock().clear();
             info!("peer-id" = %self.id, "peer became active");
             self.meters.active.set(1);
         }
     }
 
-    /// Something did not go through.
+    /// Something did not go through. Each reason is said once until the member is reached again.
     pub(crate) fn deactivate(&self, why: &str) {
         let was = self.active.lock().take();
+        let mut complaints = self.complaints.lock();
+        let news = complaints.len() < limits::COMPLAINTS && complaints.insert(why.to_owned());
+        drop(complaints);
         if was.is_some() {
             warn!("peer-id" = %self.id, error = why, "peer became inactive (message send to peer failed)");
             self.meters.active.set(0);
             self.meters.disconnected.inc();
+        } else if news {
+            warn!("peer-id" = %self.id, error = why, "peer cannot be reached");
         }
     }
 

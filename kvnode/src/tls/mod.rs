@@ -10,6 +10,7 @@ mod files;
 mod names;
 mod reload;
 mod server;
+mod words;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use client::Connector;
 pub(crate) use names::common_name;
 pub use server::Acceptor;
+pub(crate) use words::words;
 
 use crate::flags::{Config, config::TlsVersion};
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::warn;
 
-use super::{Policy, Side, TlsError, auto, files, names::AllowedNames, reload::Reloading};
+use super::{Policy, Side, TlsError, auto, files, names::AllowedNames, reload::Reloading, words};
 use crate::{flags::config::TlsFiles, limits};
 
 /// Accepts TLS connections with the certificate, key and CA that the files hold at that moment.
@@ -50,7 +50,7 @@ impl Acceptor {
         let limit = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
         let error = match tokio::time::timeout(limit, handshake).await {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => words(&error),
             Err(_) => format!("no TLS handshake within {limit:?}"),
         };
         warn!(remote_addr = remote, error, "rejected connection on {} endpoint", self.side.endpoint());
