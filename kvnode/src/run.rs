@@ -24,7 +24,7 @@ use crate::{
         grpc::Services,
         health::Health,
         http::Endpoints,
-        listen::{Accepted, ListenError, Listener},
+        listen::{Accepted, Expects, ListenError, Listener},
         serve::{self, Http2, Port, Workers},
         web::Web,
     },
@@ -112,7 +112,7 @@ impl Signals {
 impl Member {
     fn prepare(config: Config) -> Result<Self, RunError> {
         let bind = |flag, urls: &[Url]| -> Result<Vec<Listener>, ListenError> {
-            urls.iter().map(|url| Listener::bind(flag, url, config.socket)).collect()
+            Listener::bind_all(flag, urls, config.socket)
         };
         let tls = client_tls(&config)?;
         let grpc = bind("listen-client-urls", &config.listen_client_urls)?;
@@ -122,6 +122,9 @@ impl Member {
         metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
         let tokens = Arc::new(Tokens::new(&config));
         metrics.server.go_version.with_label_values(&["none"]).set(1);
+        for code in ["200", "500", "503"] {
+            metrics.server.scrapes.with_label_values(&[code]);
+        }
         for (name, stage, on) in config.features.list() {
             metrics.server.feature_enabled.with_label_values(&[name, stage.label()]).set(i64::from(on));
         }
@@ -265,12 +268,14 @@ impl Member {
         let web = Arc::new(self.web(&services));
         let shared = self.http.is_empty().then(|| Arc::clone(&web));
         for listener in std::mem::take(&mut self.grpc) {
-            match listener.security {
-                Security::Plain => info!(
+            if listener.expects != Expects::Tls {
+                info!(
                     address = listener.address,
                     "serving client traffic insecurely; this is strongly discouraged!"
-                ),
-                Security::Tls => info!(address = listener.address, "serving client traffic securely"),
+                );
+            }
+            if listener.expects != Expects::Plain {
+                info!(address = listener.address, "serving client traffic securely");
             }
             let port = self.port(Some(Arc::clone(&services)), shared.clone());
             let workers = Arc::clone(&workers);
@@ -342,7 +347,7 @@ fn client_tls(config: &Config) -> Result<Option<Acceptor>, TlsError> {
 
 /// Serves metrics and health on the calling runtime.
 async fn observe(listener: Listener, port: Port) {
-    let (security, address) = (listener.security, listener.address.clone());
+    let (expects, address) = (listener.expects, listener.address.clone());
     let port = Arc::new(port);
     let acceptance = match listener.accept() {
         Ok(acceptance) => acceptance,
@@ -350,10 +355,10 @@ async fn observe(listener: Listener, port: Port) {
     };
     info!(address, "serving metrics and health");
     while let Some(accepted) = serve::next(&acceptance, &port.stop, &address).await {
-        tokio::spawn(one(accepted, security, Arc::clone(&port)));
+        tokio::spawn(one(accepted, expects, Arc::clone(&port)));
     }
 }
 
-async fn one(accepted: Accepted, security: Security, port: Arc<Port>) {
-    serve::serve(accepted, security, port).await;
+async fn one(accepted: Accepted, expects: Expects, port: Arc<Port>) {
+    serve::serve(accepted, expects, port).await;
 }

@@ -31,11 +31,29 @@ pub struct ListenError {
     source: io::Error,
 }
 
+/// What a listener's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expects {
+    Plain,
+    Tls,
+    /// Either, told apart by the first byte, where URLs of both schemes name the same address.
+    Either,
+}
+
+impl From<Security> for Expects {
+    fn from(security: Security) -> Self {
+        match security {
+            Security::Plain => Self::Plain,
+            Security::Tls => Self::Tls,
+        }
+    }
+}
+
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: Bound,
-    pub security: Security,
+    pub expects: Expects,
     /// As the URL says, for logs.
     pub address: String,
 }
@@ -70,6 +88,14 @@ impl Accepted {
     }
 }
 
+/// Whether the first byte that arrives begins a TLS handshake. It stays to be read.
+pub async fn begins_tls(stream: &Stream) -> io::Result<bool> {
+    const HANDSHAKE: u8 = 0x16;
+    let Either::Left(tcp) = stream else { return Ok(false) };
+    let mut first = [0];
+    Ok(tcp.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
+}
+
 /// How many connections the kernel may hold for us: Linux's default ceiling.
 const BACKLOG: i32 = 4096;
 
@@ -84,7 +110,29 @@ impl Listener {
             Address::Unix(path) => bind_unix(path).map(Bound::Unix),
         };
         let socket = socket.map_err(|source| ListenError { flag, url: url.to_string(), source })?;
-        Ok(Self { socket, security: url.security(), address: url.authority().to_owned() })
+        Ok(Self { socket, expects: url.security().into(), address: url.authority().to_owned() })
+    }
+
+    /// Binds all URLs that `flag` gave; those that differ in their scheme alone share a socket.
+    ///
+    /// # Errors
+    /// As [`Self::bind`], for the first that cannot be bound.
+    pub fn bind_all(
+        flag: &'static str,
+        urls: &[Url],
+        options: SocketOptions,
+    ) -> Result<Vec<Self>, ListenError> {
+        let mut bound: Vec<(&Address, Self)> = Vec::with_capacity(urls.len());
+        for url in urls {
+            let other = |(address, listener): &&mut (&Address, Self)| {
+                *address == url.address() && listener.expects != url.security().into()
+            };
+            match bound.iter_mut().find(other) {
+                Some((_, listener)) if url.port() != Some(0) => listener.expects = Expects::Either,
+                _ => bound.push((url.address(), Self::bind(flag, url, options)?)),
+            }
+        }
+        Ok(bound.into_iter().map(|(_, listener)| listener).collect())
     }
 
     /// Where a TCP listener really listens; differs from the URL when that says port 0.
@@ -176,6 +224,20 @@ mod tests {
         let url: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
         let error = Listener::bind("listen-client-urls", &url, options).unwrap_err().to_string();
         assert!(error.contains("--listen-client-urls") && error.contains(url.as_str()), "{error}");
+    }
+
+    #[test]
+    fn both_schemes_share_one_address() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let urls: Vec<Url> = ["http", "https"]
+            .iter()
+            .map(|scheme| format!("{scheme}://127.0.0.1:{free}").parse().unwrap())
+            .collect();
+        let bound = Listener::bind_all("listen-client-urls", &urls, SocketOptions::default()).unwrap();
+        assert_eq!(bound.iter().map(|listener| listener.expects).collect::<Vec<_>>(), [Expects::Either]);
+        let any: Vec<Url> = ["http", "https"].map(|s| format!("{s}://127.0.0.1:0").parse().unwrap()).to_vec();
+        let bound = Listener::bind_all("listen-client-urls", &any, SocketOptions::default()).unwrap();
+        assert_eq!(bound.len(), 2);
     }
 
     #[test]

@@ -24,13 +24,9 @@ use tracing::{debug, error, warn};
 
 use super::{
     dispatch::{Dispatch, Remote},
-    listen::{Acceptance, Accepted, Listener},
+    listen::{Acceptance, Accepted, Expects, Listener, Stream, begins_tls},
 };
-use crate::{
-    flags::{Config, url::Security},
-    limits,
-    tls::Acceptor,
-};
+use crate::{flags::Config, limits, tls::Acceptor};
 
 /// What HTTP/2 connections are told.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +59,7 @@ pub struct Port {
 
 struct Job {
     accepted: Accepted,
-    security: Security,
+    expects: Expects,
     port: Arc<Port>,
 }
 
@@ -101,7 +97,7 @@ impl Workers {
 
     /// Accepts until told to stop. Runs on the caller's runtime.
     pub async fn accept(&self, listener: Listener, port: Port) {
-        let (security, address) = (listener.security, listener.address.clone());
+        let (expects, address) = (listener.expects, listener.address.clone());
         let port = Arc::new(port);
         let acceptance = match listener.accept() {
             Ok(acceptance) => acceptance,
@@ -109,7 +105,7 @@ impl Workers {
         };
         while let Some(accepted) = next(&acceptance, &port.stop, &address).await {
             let worker = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-            let job = Job { accepted, security, port: Arc::clone(&port) };
+            let job = Job { accepted, expects, port: Arc::clone(&port) };
             if self.queues[worker].send(job).await.is_err() {
                 return;
             }
@@ -153,7 +149,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
             () = stop.cancelled() => None,
         };
         let Some(job) = job else { break };
-        connections.spawn(serve(job.accepted, job.security, job.port));
+        connections.spawn(serve(job.accepted, job.expects, job.port));
     }
     connections.close();
     let grace = Duration::from_secs(limits::STOP_GRACE_SECONDS);
@@ -163,21 +159,33 @@ async fn work(mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
 }
 
 /// Serves one connection to its end.
-pub async fn serve(accepted: Accepted, security: Security, port: Arc<Port>) {
+pub async fn serve(accepted: Accepted, expects: Expects, port: Arc<Port>) {
     let (stream, remote) = match accepted.attach() {
         Ok(attached) => attached,
         Err(error) => return debug!(%error, "a connection was gone before it was served"),
     };
-    match (security, &port.tls) {
-        (Security::Plain, _) => speak(stream, Remote::plain(remote), &port).await,
-        (Security::Tls, Some(tls)) => {
+    match (speaks_tls(&stream, expects).await, &port.tls) {
+        (Ok(false), _) => speak(stream, Remote::plain(remote), &port).await,
+        (Ok(true), Some(tls)) => {
             if let Some(stream) = tls.accept(stream, &remote).await {
                 let chain = stream.get_ref().1.peer_certificates();
                 let remote = Remote::tls(remote, chain.and_then(<[_]>::first));
                 speak(stream, remote, &port).await;
             }
         }
-        (Security::Tls, None) => error!(remote, "no TLS is set up for this listener; connection dropped"),
+        (Ok(true), None) => error!(remote, "no TLS is set up for this listener; connection dropped"),
+        (Err(error), _) => debug!(remote, %error, "a connection said nothing"),
+    }
+}
+
+async fn speaks_tls(stream: &Stream, expects: Expects) -> io::Result<bool> {
+    match expects {
+        Expects::Plain => Ok(false),
+        Expects::Tls => Ok(true),
+        Expects::Either => {
+            let patience = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
+            tokio::time::timeout(patience, begins_tls(stream)).await?
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, config::Config, table::FLAGS, value};
+use super::{ConfigError, config::Config, value};
 
 /// Reads one key of a group.
 type ReadKey = fn(&mut Config, &str, &Value) -> Result<(), String>;
@@ -20,13 +20,29 @@ const GROUPS: &[(&str, ReadKey)] = &[
     ("discovery-config", |config, key, value| discovery(config, key, value)),
 ];
 
+/// Keys of former versions that many files still have, since etcd's sample has them. None of them means anything now.
+const FORMER: &[&str] = &[
+    "debug",
+    "discovery",
+    "discovery-fallback",
+    "discovery-proxy",
+    "enable-v2",
+    "log-package-levels",
+    "proxy",
+    "proxy-dial-timeout",
+    "proxy-failure-wait",
+    "proxy-read-timeout",
+    "proxy-refresh-interval",
+    "proxy-write-timeout",
+];
+
 /// Writes what a file says into a configuration that holds the defaults.
 pub(super) fn read(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
     let error = |why: String| ConfigError::File { path: path.to_owned(), why };
     // An empty file says nothing, which YAML has as null.
     let file: Option<Map<String, Value>> =
         serde_saphyr::from_str(text).map_err(|fault| error(one_line(&fault.to_string())))?;
-    for (key, value) in &file.unwrap_or_default() {
+    for (key, value) in file.iter().flatten().filter(|(key, _)| !FORMER.contains(&key.as_str())) {
         match GROUPS.iter().find(|(name, _)| name == key) {
             Some((_, read)) => {
                 for (inner, value) in entries(value).map_err(|why| error(format!("{key}: {why}")))? {
@@ -53,7 +69,7 @@ fn entries(value: &Value) -> Result<Vec<(&str, &Value)>, String> {
 
 /// Sets what the flag of that name sets.
 fn set(config: &mut Config, name: &str, value: &Value) -> Result<(), String> {
-    let Some(flag) = FLAGS.iter().find(|flag| flag.name == name && name != "config-file") else {
+    let Some(flag) = super::find(name).filter(|flag| flag.name != "config-file") else {
         return Err("unknown key".to_owned());
     };
     let Some(text) = text(value)? else { return Ok(()) };
@@ -163,13 +179,15 @@ mod tests {
              host-whitelist: a,b\n\
              feature-gates: LeaseCheckpoint=true\n\
              discovery-srv:\n\
+             discovery-fallback: proxy\n\
+             experimental-max-learners: 2\n\
              socket-options: {reuse-port: true}\n\
              client-transport-security:\n  cert-file: s.crt\n  key-file: s.key\n  client-cert-auth: true\n  \
                trusted-ca-file: ca.crt\n  allowed-cn: [joe, ann]\n\
              peer-transport-security:\n  auto-tls: true\n  allowed-hostname: [h]\n  skip-client-san-verification: true\n",
         )
         .unwrap();
-        assert_eq!((config.name.as_str(), config.snapshot_count), ("a", 100));
+        assert_eq!((config.name.as_str(), config.snapshot_count, config.max_learners), ("a", 100, 2));
         assert_eq!(config.heartbeat_interval, Duration::from_millis(50));
         assert_eq!(config.quota_backend_bytes, 1 << 32);
         assert_eq!(config.listen_client_urls.len(), 2);

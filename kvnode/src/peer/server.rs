@@ -13,8 +13,7 @@ use tracing::{debug, warn};
 
 use super::{Peers, dial, handlers};
 use crate::{
-    client::listen::{Accepted, Listener},
-    flags::url::Security,
+    client::listen::{Accepted, Expects, Listener},
     tls::Acceptor,
 };
 
@@ -25,7 +24,7 @@ pub(crate) async fn listen(
     tls: Option<Acceptor>,
     stop: CancellationToken,
 ) {
-    let security = listener.security;
+    let expects = listener.expects;
     let acceptance = match listener.accept() {
         Ok(acceptance) => acceptance,
         Err(e) => return warn!(error = %e, "failed to listen for peers"),
@@ -41,7 +40,7 @@ pub(crate) async fn listen(
                 tokio::spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = handle(peers, accepted, security, tls) => {}
+                        () = handle(peers, accepted, expects, tls) => {}
                     }
                 });
             }
@@ -54,7 +53,7 @@ pub(crate) async fn listen(
     }
 }
 
-async fn handle(peers: Arc<Peers>, accepted: Accepted, security: Security, tls: Option<Acceptor>) {
+async fn handle(peers: Arc<Peers>, accepted: Accepted, expects: Expects, tls: Option<Acceptor>) {
     let (stream, remote) = match accepted.attach() {
         Ok(attached) => attached,
         Err(e) => return debug!(error = %e, "a peer's connection was gone at once"),
@@ -64,14 +63,14 @@ async fn handle(peers: Arc<Peers>, accepted: Accepted, security: Security, tls: 
     {
         return debug!(error = %e, "a peer's connection was gone at once");
     }
-    match (security, tls) {
-        (Security::Plain, _) => serve(peers, stream, remote).await,
-        (Security::Tls, Some(tls)) => {
+    match (expects, tls) {
+        (Expects::Plain, _) => serve(peers, stream, remote).await,
+        (_, Some(tls)) => {
             if let Some(stream) = tls.accept(stream, &remote).await {
                 serve(peers, stream, remote).await;
             }
         }
-        (Security::Tls, None) => warn!(remote_addr = remote, "no TLS is set up for the peer port"),
+        (_, None) => warn!(remote_addr = remote, "no TLS is set up for the peer port"),
     }
 }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod downgrade;
 mod gateway;
+mod gateway_streams;
 mod health;
 mod kv;
 mod lease;

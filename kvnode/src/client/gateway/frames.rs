@@ -4,7 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::Response;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tonic::{Code, Status, body::Body};
 
 /// Bytes before each message.
@@ -28,12 +28,19 @@ pub struct Answers {
     deadline: Option<Instant>,
     /// How the call ended, once it did.
     ended: Option<Status>,
+    /// The call counts as long as its answers are awaited.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Answers {
-    pub fn of(response: Response<Body>, deadline: Option<Instant>) -> Self {
+    pub fn of(
+        response: Response<Body>,
+        deadline: Option<Instant>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let (head, body) = response.into_parts();
-        Self { body, buffer: BytesMut::new(), deadline, ended: Status::from_header_map(&head.headers) }
+        let ended = Status::from_header_map(&head.headers);
+        Self { body, buffer: BytesMut::new(), deadline, ended, _permit: permit }
     }
 
     /// The next message; `None` after the last one of a call that went well. Cancel-safe.

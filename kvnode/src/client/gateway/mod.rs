@@ -20,7 +20,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Versi
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use prost_reflect::MessageDescriptor;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Code, Status, body::Body};
 use tracing::debug;
 
@@ -37,13 +37,21 @@ pub struct Gateway {
     routes: Routes,
     /// Bytes of JSON that a request may have.
     request_max: usize,
+    /// Calls at a time: to etcd's services its gateway is one connection, so `--max-concurrent-streams` bounds them.
+    calls: Arc<Semaphore>,
 }
 
 impl Gateway {
     pub fn new(services: Arc<Services>) -> Arc<Self> {
         let message_max = services.config.max_request_bytes + limits::GRPC_OVERHEAD_BYTES;
-        // Keys and values grow by a third as base64; white space and unknown fields may come on top.
-        Arc::new(Self { services, routes: Routes::new(), request_max: 4 * message_max })
+        let streams = usize::try_from(services.config.max_concurrent_streams).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            services,
+            routes: Routes::new(),
+            // Keys and values grow by a third as base64; white space and unknown fields may come on top.
+            request_max: 4 * message_max,
+            calls: Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS))),
+        })
     }
 
     /// Answers one request.
@@ -80,8 +88,9 @@ impl Gateway {
         *call.method_mut() = Method::POST;
         *call.version_mut() = Version::HTTP_2;
         *call.headers_mut() = headers::metadata(&head, &remote.address);
+        let permit = within(deadline, Arc::clone(&self.calls).acquire_owned()).await?;
         let called = Arc::clone(&self.services).call(call, Arc::clone(remote));
-        let answers = Answers::of(within(deadline, called).await?, deadline);
+        let answers = Answers::of(within(deadline, called).await?, deadline, permit.ok());
         let kind = route.method.output();
         if route.method.is_server_streaming() {
             Ok(lines(answers, kind).await)

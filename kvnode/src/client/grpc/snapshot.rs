@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use kvnode_mvcc::View;
-use kvnode_proto::etcdserverpb::{ResponseHeader, SnapshotRequest, SnapshotResponse};
+use kvnode_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use kvnode_storage::{
     bolt::{BoltError, Layout},
     snapshot_file::write_snapshot,
@@ -26,24 +26,22 @@ use crate::{limits, node::ViewSource};
 
 type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 
-/// Streams the database file of this member as it is now.
+/// Streams the database file of this member as it is now. As in etcd, the messages have no header.
 pub async fn snapshot(
     call: Call,
     _: SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<SnapshotResponse, Status>>, Status> {
     call.admin().await?;
     let view = call.services.node.reader().view();
-    let header = call.services.header(view.revision());
     let (sender, receiver) = mpsc::channel(limits::SNAPSHOT_BLOBS);
-    tokio::task::spawn_blocking(move || send(&call, &view, header, sender));
+    tokio::task::spawn_blocking(move || send(&call, &view, sender));
     Ok(ReceiverStream::new(receiver))
 }
 
-fn send(call: &Call, view: &View, header: ResponseHeader, sender: Sender) {
+fn send(call: &Call, view: &View, sender: Sender) {
     let started = Instant::now();
     let mut blobs = Blobs {
         sender,
-        header,
         version: view.storage_version().unwrap_or_default(),
         remaining: 0,
         buffer: Vec::new(),
@@ -73,7 +71,6 @@ fn write(view: &View, blobs: &mut Blobs) -> Result<u64, BoltError> {
 /// Cuts what is written into messages. The hash behind the image gets one of its own.
 struct Blobs {
     sender: Sender,
-    header: ResponseHeader,
     version: String,
     /// Bytes of the image that were not sent yet.
     remaining: u64,
@@ -89,7 +86,7 @@ impl Blobs {
             Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(limits::SNAPSHOT_BLOB_BYTES)));
         self.remaining = self.remaining.saturating_sub(blob.len() as u64);
         let message = SnapshotResponse {
-            header: Some(self.header),
+            header: None,
             remaining_bytes: self.remaining,
             blob,
             version: self.version.clone(),

@@ -14,8 +14,8 @@ use tracing::info;
 use super::{Disk, Recovered, StartError};
 use crate::{
     auth::Tokens,
-    client::listen::Listener,
-    flags::{config::Config, url::Security},
+    client::listen::{Expects, Listener},
+    flags::config::Config,
     metrics::Metrics,
     node::{
         Node,
@@ -214,7 +214,7 @@ fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
 }
 
 fn acceptor(config: &Config, listeners: &[Listener]) -> Result<Option<Acceptor>, StartError> {
-    if listeners.iter().all(|l| l.security == Security::Plain) {
+    if listeners.iter().all(|l| l.expects == Expects::Plain) {
         return Ok(None);
     }
     Ok(Some(Acceptor::load(Side::Peer, &config.peer_tls, &Policy::of(config))?))
