@@ -1,6 +1,6 @@
 //! Streams through the JSON gateway: prompt in both directions, and over when the client has left.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Member, Options, block_on, cluster::put};
 
@@ -23,38 +24,46 @@ async fn wait_for_watchers(member: &Member, count: f64) {
     }
 }
 
-/// A request whose body the test sends piece by piece, and the body of its answer.
-async fn open(member: &Member, path: &str) -> (mpsc::Sender<Bytes>, hyper::body::Incoming) {
+/// A watch: its request, which the test sends piece by piece, and its answers. Dropping it leaves the server.
+struct Watch {
+    requests: mpsc::Sender<Bytes>,
+    answers: hyper::body::Incoming,
+    _connection: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+async fn open(member: &Member) -> Watch {
     let (pieces, body) = mpsc::channel::<Bytes>(4);
     let body =
         StreamBody::new(ReceiverStream::new(body).map(|piece| Ok::<_, std::io::Error>(Frame::data(piece))));
     let stream = TcpStream::connect(("127.0.0.1", member.client_port)).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
     pieces.send(Bytes::from_static(CREATE.as_bytes())).await.unwrap();
-    let request = Request::post(path).header("host", "localhost").body(body).unwrap();
+    let request = Request::post("/v3/watch").header("host", "localhost").body(body).unwrap();
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), 200);
-    (pieces, answer.into_body())
+    Watch { requests: pieces, answers: answer.into_body(), _connection: connection }
 }
 
-async fn next(body: &mut hyper::body::Incoming) -> Value {
-    let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    serde_json::from_slice(&data).unwrap()
+impl Watch {
+    async fn next(&mut self) -> Value {
+        let data = self.answers.frame().await.unwrap().unwrap().into_data().unwrap();
+        serde_json::from_slice(&data).unwrap()
+    }
 }
 
 #[test]
 fn answers_come_while_the_request_goes_on() {
     let member = Member::start();
     block_on(async {
-        let (requests, mut answers) = open(&member, "/v3/watch").await;
-        assert_eq!(next(&mut answers).await["result"]["created"], true);
+        let mut watch = open(&member).await;
+        assert_eq!(watch.next().await["result"]["created"], true);
         put(&member.channel(), "foo", "bar").await.unwrap();
-        assert_eq!(next(&mut answers).await["result"]["events"][0]["kv"]["value"], "YmFy");
+        assert_eq!(watch.next().await["result"]["events"][0]["kv"]["value"], "YmFy");
         // In two pieces that do not end where the object does.
-        requests.send(Bytes::from_static(b" {\"cancel_request\":{\"watc")).await.unwrap();
-        requests.send(Bytes::from_static(b"h_id\":\"0\"}}")).await.unwrap();
-        assert_eq!(next(&mut answers).await["result"]["canceled"], true);
+        watch.requests.send(Bytes::from_static(b" {\"cancel_request\":{\"watc")).await.unwrap();
+        watch.requests.send(Bytes::from_static(b"h_id\":\"0\"}}")).await.unwrap();
+        assert_eq!(watch.next().await["result"]["canceled"], true);
     });
 }
 
@@ -62,10 +71,10 @@ fn answers_come_while_the_request_goes_on() {
 fn a_client_that_leaves_ends_its_watch() {
     let member = Member::start();
     block_on(async {
-        let (requests, mut answers) = open(&member, "/v3/watch").await;
-        next(&mut answers).await;
+        let mut watch = open(&member).await;
+        watch.next().await;
         wait_for_watchers(&member, 1.0).await;
-        drop((requests, answers));
+        drop(watch);
         wait_for_watchers(&member, 0.0).await;
     });
 }
@@ -74,12 +83,13 @@ fn a_client_that_leaves_ends_its_watch() {
 fn more_calls_than_streams_wait_for_their_turn() {
     let member = Member::start_with(Options::with(&["--max-concurrent-streams=1"]));
     block_on(async {
-        let (_requests, mut answers) = open(&member, "/v3/watch").await;
-        next(&mut answers).await;
-        let waits = tokio::time::timeout(Duration::from_millis(100), open(&member, "/v3/watch")).await;
-        assert!(waits.is_err(), "a second call was let in");
-        drop((_requests, answers));
-        open(&member, "/v3/watch").await;
+        let mut first = open(&member).await;
+        first.next().await;
+        let mut second = pin!(open(&member));
+        let early = tokio::time::timeout(Duration::from_millis(100), second.as_mut()).await;
+        assert!(early.is_err(), "a second call was let in");
+        drop(first);
+        assert_eq!(second.await.next().await["result"]["created"], true);
     });
 }
 

@@ -138,7 +138,8 @@ fn framed(
                         continue;
                     }
                     Err(error) => {
-                        let broken = Status::cancelled(error.to_string());
+                        // Not `Cancelled`: tonic takes that of a request for its orderly end.
+                        let broken = Status::unavailable(error.to_string());
                         return Some((Err(broken), (body, buffer, splitter, kind)));
                     }
                 },
