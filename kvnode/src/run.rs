@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    auth::Tokens,
+    auth::{JwtError, Tokens},
     client::{
         access::Access,
         dispatch::Dispatch,
@@ -46,6 +46,8 @@ pub enum RunError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Tokens(#[from] JwtError),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot start: {0}; raise the limits on threads and open files")]
@@ -120,7 +122,7 @@ impl Member {
         let observation = bind("listen-metrics-urls", &config.listen_metrics_urls)?;
         let metrics = Metrics::new(config.metrics);
         metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
-        let tokens = Arc::new(Tokens::new(&config));
+        let tokens = Arc::new(Tokens::load(&config)?);
         metrics.server.go_version.with_label_values(&["none"]).set(1);
         for code in ["200", "500", "503"] {
             metrics.server.scrapes.with_label_values(&[code]);

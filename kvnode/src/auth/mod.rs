@@ -4,7 +4,9 @@
 //! itself: keys, the time, random letters. Tokens are etcd's (`server/auth`), so that clients and etcd members in the same
 //! cluster accept them. Secrets are never logged; a token appears as a [`fingerprint`].
 
+mod jwt;
 mod password;
+mod signature;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -21,6 +23,8 @@ use tracing::{info, warn};
 
 use crate::flags::{Config, config::AuthToken};
 
+use jwt::SignedTokens;
+pub use jwt::{IssueError, JwtError};
 pub use password::{PasswordError, Passwords};
 
 /// What a client shows of itself with a call. Holds secrets, so it cannot be printed.
@@ -56,6 +60,7 @@ pub struct Tokens {
 
 enum Provider {
     Simple(Mutex<SimpleTokens>),
+    Signed(Box<SignedTokens>),
     /// There are no tokens, and passwords are of no use.
     None,
 }
@@ -64,13 +69,17 @@ enum Provider {
 const LETTERS: usize = 16;
 
 impl Tokens {
-    /// As the flags say.
-    pub fn new(config: &Config) -> Self {
+    /// As the flags say; reads keys.
+    ///
+    /// # Errors
+    /// See [`JwtError`].
+    pub fn load(config: &Config) -> Result<Self, JwtError> {
         let provider = match &config.auth_token {
             AuthToken::Simple => Provider::Simple(Mutex::new(SimpleTokens::new(config.auth_token_ttl))),
+            AuthToken::Jwt(options) => Provider::Signed(Box::new(SignedTokens::load(options)?)),
             AuthToken::None => Provider::None,
         };
-        Self { provider, enabled: AtomicBool::new(false), epoch: Instant::now() }
+        Ok(Self { provider, enabled: AtomicBool::new(false), epoch: Instant::now() })
     }
 
     /// Whether authentication is on.
@@ -118,7 +127,7 @@ impl Tokens {
                 let mut random = rand::rng();
                 (0..LETTERS).map(|_| letter(&mut random)).collect()
             }
-            Provider::None => String::new(),
+            Provider::Signed(_) | Provider::None => String::new(),
         }
     }
 
@@ -126,7 +135,20 @@ impl Tokens {
     pub fn index(&self, token: &str) -> Option<u64> {
         match &self.provider {
             Provider::Simple(_) => SimpleTokens::index(token),
+            Provider::Signed(_) => Some(0),
             Provider::None => None,
+        }
+    }
+
+    /// The token of a user whose request for one was applied at this auth revision and gave this simple one.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    pub fn issue(&self, applied: String, user: &str, revision: u64) -> Result<String, IssueError> {
+        match &self.provider {
+            Provider::Simple(_) => Ok(applied),
+            Provider::Signed(tokens) => tokens.issue(user, revision),
+            Provider::None => Err(IssueError::NoTokens),
         }
     }
 
@@ -137,6 +159,7 @@ impl Tokens {
                 let user = tokens.lock().user(token, self.now())?.to_owned();
                 Some(Identity { user, auth_revision: revision })
             }
+            Provider::Signed(tokens) => tokens.identify(token),
             Provider::None => None,
         }
     }

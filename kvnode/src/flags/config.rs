@@ -164,8 +164,21 @@ pub enum AuthToken {
     /// Random letters that every member remembers.
     #[default]
     Simple,
+    /// Signed, so that they are valid wherever the key is known.
+    Jwt(JwtOptions),
     /// Nobody gets one; users are known by their certificates.
     None,
+}
+
+/// Options of `--auth-token=jwt`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtOptions {
+    /// `pub-key`.
+    pub public_key: Option<PathBuf>,
+    /// `priv-key`; without it tokens are verified and not given.
+    pub private_key: Option<PathBuf>,
+    pub sign_method: String,
+    pub ttl: Duration,
 }
 
 /// A TLS protocol version bound.

@@ -3,10 +3,10 @@
 //!
 //! A long file because it is one table.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    config::{AuthToken, ClusterState, Config, LogFormat, LogLevel, MetricsLevel, TlsVersion},
+    config::{AuthToken, ClusterState, Config, JwtOptions, LogFormat, LogLevel, MetricsLevel, TlsVersion},
     features::Features,
     url,
     value::{boolean, duration, number, one_of, strings},
@@ -210,7 +210,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Value "cors" = "*", "Origins whose web pages may read answers to HTTP requests.", into!(cors, origins)),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
     // Auth.
-    flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', or '' for none.", into!(auth_token, auth_token)),
+    flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', 'jwt,sign-method=M,priv-key=FILE,pub-key=FILE,ttl=5m', or '' for none.", into!(auth_token, auth_token)),
     flag!(Auth Value "auth-token-ttl" = "300", "Seconds a simple token lives after its last use; 0 is 300.", into!(auth_token_ttl, token_ttl)),
     flag!(Auth Value "bcrypt-cost" = "10", "Cost of hashing passwords, from 4 to 31; each step doubles it.", into!(bcrypt_cost, number)),
     // Logging.
@@ -328,8 +328,31 @@ fn auth_token(v: &str) -> Result<AuthToken, String> {
     match v {
         "simple" => Ok(AuthToken::Simple),
         "" => Ok(AuthToken::None),
-        _ => Err("use simple, or nothing".to_owned()),
+        _ => match v.strip_prefix("jwt") {
+            Some(options) if options.is_empty() || options.starts_with(',') => {
+                jwt_options(options).map(AuthToken::Jwt)
+            }
+            _ => Err("use simple, jwt with options, or nothing".to_owned()),
+        },
     }
+}
+
+/// Reads `,name=value,...`. As in etcd, names that it does not know are let through.
+fn jwt_options(v: &str) -> Result<JwtOptions, String> {
+    let mut given = BTreeMap::new();
+    for pair in v.split(',').skip(1) {
+        let (name, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not name=value"))?;
+        if given.insert(name, value).is_some() {
+            return Err(format!("{name} is given twice"));
+        }
+    }
+    let get = |name| given.get(name).copied().filter(|value| !value.is_empty());
+    Ok(JwtOptions {
+        public_key: get("pub-key").map(PathBuf::from),
+        private_key: get("priv-key").map(PathBuf::from),
+        sign_method: get("sign-method").ok_or("jwt needs sign-method")?.to_owned(),
+        ttl: get("ttl").map_or(Ok(Duration::from_secs(300)), duration)?,
+    })
 }
 
 fn token_ttl(v: &str) -> Result<Duration, String> {

@@ -141,6 +141,7 @@ pub async fn authenticate(call: Call, request: AuthenticateRequest) -> Result<Au
             return Err(wrong_answer());
         };
         if services.node.reader().view().authorizer().revision() == revision {
+            let token = services.node.tokens().issue(token, &request.name, revision).map_err(status)?;
             return Ok(AuthenticateResponse { header: Some(services.header_now()), token });
         }
         info!("revision when password checked became stale; retrying");

@@ -51,7 +51,7 @@ fn disk(sim: &SimDisk) -> Disk {
 }
 
 async fn start(sim: &SimDisk, config: &Config) -> Result<Node, StartError> {
-    let tokens = Arc::new(Tokens::new(config));
+    let tokens = Arc::new(Tokens::load(config).unwrap());
     start_on(&disk(sim), config, Metrics::new(MetricsLevel::Basic), tokens, &Boot::default()).await
 }
 
