@@ -208,7 +208,9 @@ impl ApplyLoop {
             self.raise_no_space();
         }
         let compacts = matches!(outcome, Ok(Response::Compact));
-        let answer = outcome.map(|response| Applied { index, term, response }).map_err(NodeError::Apply);
+        let revision = self.store.revision();
+        let answer =
+            outcome.map(|response| Applied { index, term, revision, response }).map_err(NodeError::Apply);
         if compacts {
             self.scrub = ScrubProgress::More;
             if request.compaction.is_some_and(|c| c.physical) {
@@ -257,7 +259,7 @@ impl ApplyLoop {
             self.leave_if_removed(outcome);
         }
         let answer = outcome
-            .map(|_| Applied { index, term, response: Response::Noted })
+            .map(|_| Applied { index, term, revision: self.store.revision(), response: Response::Noted })
             .map_err(|e| NodeError::Apply(ApplyError::Membership(e)));
         self.answers.push((change.id, answer));
         Ok(())

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use kvnode_mvcc::{ClusterId, MemberId, RaftIndex, Reader, Response, Term};
+use kvnode_mvcc::{ClusterId, MemberId, RaftIndex, Reader, Response, Revision, Term};
 use kvnode_proto::etcdserverpb::{InternalRaftRequest, RequestHeader};
 use kvnode_raft::Role;
 use prost::Message as _;
@@ -30,6 +30,8 @@ pub struct Applied {
     pub index: RaftIndex,
     /// Term of its log entry.
     pub term: Term,
+    /// Revision of the keys right after it, which others may have left behind by now.
+    pub revision: Revision,
     /// What it answers.
     pub response: Response,
 }

@@ -1,5 +1,6 @@
 //! Leases: granted, kept alive, looked at, revoked, expired.
 
+use futures::future::join_all;
 use kvnode_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
     PutRequest, RangeRequest, kv_client::KvClient, lease_client::LeaseClient,
@@ -43,6 +44,29 @@ fn a_lease_lives_as_long_as_it_is_kept_and_takes_its_keys_along() {
         );
         let error = leases.lease_grant(LeaseGrantRequest { id: 0, ttl: 9_000_000_001 }).await.unwrap_err();
         assert_eq!((error.code(), error.message()), (Code::OutOfRange, "etcdserver: too large lease TTL"));
+    });
+}
+
+#[test]
+fn a_revocation_answers_with_the_revision_of_its_deletions() {
+    let member = Member::start();
+    block_on(async {
+        let put = |key: String, lease: i64| {
+            let mut kv = KvClient::new(member.channel());
+            let request = PutRequest { key: key.into(), lease, ..PutRequest::default() };
+            async move { kv.put(request).await.unwrap().into_inner().header.unwrap().revision }
+        };
+        for round in 0..10 {
+            let mut leases = LeaseClient::new(member.channel());
+            let id = leases.lease_grant(LeaseGrantRequest { id: 0, ttl: 60 }).await.unwrap().into_inner().id;
+            put(format!("leased-{round}"), id).await;
+            // Others write meanwhile; each revision but that of the deletion is one of theirs.
+            let others = join_all((0..50).map(|n| put(format!("other-{n}"), 0)));
+            let revoke = leases.lease_revoke(LeaseRevokeRequest { id });
+            let (written, revoked) = tokio::join!(others, revoke);
+            let revision = revoked.unwrap().into_inner().header.unwrap().revision;
+            assert!(!written.contains(&revision), "round {round}: {revision} is a write of somebody else");
+        }
     });
 }
 

@@ -14,7 +14,7 @@ use kvnode_proto::etcdserverpb::{
     AuthUserDeleteRequest, AuthUserDeleteResponse, AuthUserGetRequest, AuthUserGetResponse,
     AuthUserGrantRoleRequest, AuthUserGrantRoleResponse, AuthUserListRequest, AuthUserListResponse,
     AuthUserRevokeRoleRequest, AuthUserRevokeRoleResponse, AuthenticateRequest, AuthenticateResponse,
-    InternalAuthenticateRequest, InternalRaftRequest,
+    InternalAuthenticateRequest, InternalRaftRequest, ResponseHeader,
 };
 use tonic::Status;
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ macro_rules! proposed {
         $($(#[$doc])* pub async fn $name(call: Call, request: $request) -> Result<$response, Status> {
             let body = InternalRaftRequest { $field: Some(request), ..InternalRaftRequest::default() };
             match call.propose_auth(body).await? {
-                $answer => Ok($response { header: Some(call.services.header_now()), $($part),* }),
+                (header, $answer) => Ok($response { header: Some(header), $($part),* }),
                 _ => Err(wrong_answer()),
             }
         })*
@@ -74,11 +74,9 @@ proposed! {
 pub async fn status_of(call: Call, request: AuthStatusRequest) -> Result<AuthStatusResponse, Status> {
     let body = InternalRaftRequest { auth_status: Some(request), ..InternalRaftRequest::default() };
     match call.propose_auth(body).await? {
-        AuthResponse::Status { enabled, revision } => Ok(AuthStatusResponse {
-            header: Some(call.services.header_now()),
-            enabled,
-            auth_revision: revision,
-        }),
+        (header, AuthResponse::Status { enabled, revision }) => {
+            Ok(AuthStatusResponse { header: Some(header), enabled, auth_revision: revision })
+        }
         _ => Err(wrong_answer()),
     }
 }
@@ -87,8 +85,8 @@ pub async fn status_of(call: Call, request: AuthStatusRequest) -> Result<AuthSta
 pub async fn role_get(call: Call, request: AuthRoleGetRequest) -> Result<AuthRoleGetResponse, Status> {
     let body = InternalRaftRequest { auth_role_get: Some(request), ..InternalRaftRequest::default() };
     match call.propose_auth(body).await? {
-        AuthResponse::Role { permissions } => {
-            Ok(AuthRoleGetResponse { header: Some(call.services.header_now()), perm: permissions })
+        (header, AuthResponse::Role { permissions }) => {
+            Ok(AuthRoleGetResponse { header: Some(header), perm: permissions })
         }
         _ => Err(wrong_answer()),
     }
@@ -102,7 +100,7 @@ pub async fn user_add(call: Call, mut request: AuthUserAddRequest) -> Result<Aut
     }
     let body = InternalRaftRequest { auth_user_add: Some(request), ..InternalRaftRequest::default() };
     match call.propose_auth(body).await? {
-        AuthResponse::Done => Ok(AuthUserAddResponse { header: Some(call.services.header_now()) }),
+        (header, AuthResponse::Done) => Ok(AuthUserAddResponse { header: Some(header) }),
         _ => Err(wrong_answer()),
     }
 }
@@ -119,7 +117,7 @@ pub async fn user_change_password(
     let body =
         InternalRaftRequest { auth_user_change_password: Some(request), ..InternalRaftRequest::default() };
     match call.propose_auth(body).await? {
-        AuthResponse::Done => Ok(AuthUserChangePasswordResponse { header: Some(call.services.header_now()) }),
+        (header, AuthResponse::Done) => Ok(AuthUserChangePasswordResponse { header: Some(header) }),
         _ => Err(wrong_answer()),
     }
 }
@@ -137,12 +135,12 @@ pub async fn authenticate(call: Call, request: AuthenticateRequest) -> Result<Au
             simple_token: services.node.tokens().letters(),
         };
         let body = InternalRaftRequest { authenticate: Some(asked), ..InternalRaftRequest::default() };
-        let AuthResponse::Authenticated { token } = call.propose_auth(body).await? else {
+        let (header, AuthResponse::Authenticated { token }) = call.propose_auth(body).await? else {
             return Err(wrong_answer());
         };
         if services.node.reader().view().authorizer().revision() == revision {
             let token = services.node.tokens().issue(token, &request.name, revision).map_err(status)?;
-            return Ok(AuthenticateResponse { header: Some(services.header_now()), token });
+            return Ok(AuthenticateResponse { header: Some(header), token });
         }
         info!("revision when password checked became stale; retrying");
     }
@@ -175,9 +173,13 @@ impl Call {
         self.services.passwords.hash(password).await.map_err(status)
     }
 
-    async fn propose_auth(&self, body: InternalRaftRequest) -> Result<AuthResponse, Status> {
-        match self.propose(body).await? {
-            Response::Auth(response) => Ok(response),
+    async fn propose_auth(
+        &self,
+        body: InternalRaftRequest,
+    ) -> Result<(ResponseHeader, AuthResponse), Status> {
+        let applied = self.propose(body).await?;
+        match applied.response {
+            Response::Auth(response) => Ok((self.services.header(applied.revision), response)),
             _ => Err(wrong_answer()),
         }
     }

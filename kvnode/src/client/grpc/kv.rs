@@ -21,6 +21,7 @@ use super::{
 };
 use crate::auth::Identity;
 use crate::client::error::{not_supported_for_learner, status};
+use crate::node::Applied;
 
 /// Reads keys.
 pub async fn range(call: Call, request: RangeRequest) -> Result<RangeAnswer, Status> {
@@ -69,7 +70,7 @@ const LARGE_RANGE_KEYS: i64 = 5_000;
 pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status> {
     validate::put(&request).map_err(status)?;
     let body = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
-    match call.propose(body).await? {
+    match call.propose(body).await?.response {
         Response::Put(result) => Ok(convert::put(call.services.header(result.revision), &result)),
         _ => Err(wrong_answer()),
     }
@@ -79,7 +80,7 @@ pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status>
 pub async fn delete_range(call: Call, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
     validate::delete_range(&request).map_err(status)?;
     let body = InternalRaftRequest { delete_range: Some(request), ..InternalRaftRequest::default() };
-    match call.propose(body).await? {
+    match call.propose(body).await?.response {
         Response::DeleteRange(result) => {
             Ok(convert::delete_range(call.services.header(result.revision), &result))
         }
@@ -102,7 +103,7 @@ pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status>
         result.map_err(status)?
     } else {
         let body = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
-        match call.propose(body).await? {
+        match call.propose(body).await?.response {
             Response::Txn(result) => result,
             _ => return Err(wrong_answer()),
         }
@@ -118,8 +119,9 @@ pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status>
 pub async fn compact(call: Call, request: CompactionRequest) -> Result<CompactionResponse, Status> {
     call.admin().await?;
     let body = InternalRaftRequest { compaction: Some(request), ..InternalRaftRequest::default() };
-    match call.propose(body).await? {
-        Response::Compact => Ok(CompactionResponse { header: Some(call.services.header_now()) }),
+    let applied = call.propose(body).await?;
+    match applied.response {
+        Response::Compact => Ok(CompactionResponse { header: Some(call.services.header(applied.revision)) }),
         _ => Err(wrong_answer()),
     }
 }
@@ -127,7 +129,7 @@ pub async fn compact(call: Call, request: CompactionRequest) -> Result<Compactio
 impl Call {
     /// Puts a request through raft, in the caller's name. A password has been compared before, so that nobody need be
     /// somebody to ask for a token.
-    pub(super) async fn propose(&self, mut body: InternalRaftRequest) -> Result<Response, Status> {
+    pub(super) async fn propose(&self, mut body: InternalRaftRequest) -> Result<Applied, Status> {
         let started = Instant::now();
         if body.authenticate.is_none() {
             let Identity { user, auth_revision } = self.identity().await?;
@@ -136,6 +138,6 @@ impl Call {
         let durations = self.services.durations.of(&body);
         let outcome = self.services.node.propose(body).await;
         durations.observe(started, &outcome);
-        outcome.map(|applied| applied.response).map_err(status)
+        outcome.map_err(status)
     }
 }

@@ -19,9 +19,10 @@ pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGr
     }
     call.authenticated().await?;
     let body = InternalRaftRequest { lease_grant: Some(request), ..InternalRaftRequest::default() };
-    match call.propose(body).await? {
+    let applied = call.propose(body).await?;
+    match applied.response {
         Response::LeaseGrant(lease) => Ok(LeaseGrantResponse {
-            header: Some(call.services.header_now()),
+            header: Some(call.services.header(applied.revision)),
             id: lease.id.0,
             ttl: lease.ttl_seconds,
             error: String::new(),
@@ -34,8 +35,11 @@ pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGr
 pub async fn revoke(call: Call, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
     call.authenticated().await?;
     let body = InternalRaftRequest { lease_revoke: Some(request), ..InternalRaftRequest::default() };
-    match call.propose(body).await? {
-        Response::LeaseRevoke => Ok(LeaseRevokeResponse { header: Some(call.services.header_now()) }),
+    let applied = call.propose(body).await?;
+    match applied.response {
+        Response::LeaseRevoke => {
+            Ok(LeaseRevokeResponse { header: Some(call.services.header(applied.revision)) })
+        }
         _ => Err(wrong_answer()),
     }
 }

@@ -54,18 +54,20 @@ fn alarm_text(alarm: &AlarmMember) -> String {
 
 /// Lists, raises or disarms alarms.
 pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
-    let alarms = if request.action == AlarmAction::Get as i32 {
+    let (revision, alarms) = if request.action == AlarmAction::Get as i32 {
         call.authenticated().await?;
-        call.services.node.reader().view().alarms(request.alarm())
+        let view = call.services.node.reader().view();
+        (view.revision(), view.alarms(request.alarm()))
     } else {
         call.admin().await?;
         let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
-        match call.propose(body).await? {
-            Response::Alarm(alarms) => alarms,
+        let applied = call.propose(body).await?;
+        match applied.response {
+            Response::Alarm(alarms) => (applied.revision, alarms),
             _ => return Err(wrong_answer()),
         }
     };
-    Ok(AlarmResponse { header: Some(call.services.header_now()), alarms })
+    Ok(AlarmResponse { header: Some(call.services.header(revision)), alarms })
 }
 
 /// Gives back what the data on disk takes beyond what it needs. Blocks nobody.
