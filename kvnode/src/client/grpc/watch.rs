@@ -62,8 +62,7 @@ impl Session {
     async fn next(&mut self) -> Result<Answer, Status> {
         loop {
             tokio::select! {
-                // What is ready goes out before more is asked for.
-                biased;
+                // In no fixed order: a stream that always has something to send must still hear a cancellation.
                 answer = self.watching.answer() => {
                     return answer.map(|answer| self.answer(answer)).ok_or_else(error::stopped);
                 }
