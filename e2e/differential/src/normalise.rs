@@ -1,0 +1,121 @@
+//! What is *not* compared, and why. Everything else is, to the last field and the last letter of an error.
+//!
+//! | what | why |
+//! |---|---|
+//! | member and cluster ids of clusters of three, and of members added later | made from ports and the time; replaced by small numbers |
+//! | peer ports in URLs | they must differ on one machine; replaced by names |
+//! | ids of leases that the server chose | dice; replaced by one number |
+//! | `raft_term` in clusters of three | depends on how many elections it took; single members are compared |
+//! | `Status`: sizes, quota in use, raft index and term | other storage, other entries of the server's own |
+//! | tokens | dice |
+//! | `LeaseTimeToLive.TTL` within a few seconds | the two sides are asked at different moments |
+//! | order of leases | ends that lie together are in no defined order |
+//! | order of members | by id, see above |
+//! | order of more than 12 keys that are sorted by anything but the key | etcd's sort is not stable beyond 12 |
+//! | `Hash` once there are passwords, members added later or leases of the server's choice | the hash covers them |
+//! | snapshot bytes | other page layout; the content is compared, see [`crate::snapshot`] |
+//! | how events are spread over responses, their headers, whether progress is told | see [`crate::watch`] |
+//! | texts of the transport's own refusals (`grpc: ...` about sizes) past their first words | they name Go's internals |
+
+use std::collections::HashMap;
+
+use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+
+/// What has another name on the other side.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pub ids: HashMap<u64, u64>,
+    /// Text and what stands for it.
+    pub texts: Vec<(String, String)>,
+    pub assigned: Vec<i64>,
+    pub members: usize,
+    /// Whether something that is made by dice lies in the data.
+    pub unlike: bool,
+}
+
+/// Stands for the first lease that the server chose; the next are counted up from here.
+const ASSIGNED: i64 = i64::MIN;
+
+/// Differences in seconds that time alone explains.
+const TTL_SLACK_SECONDS: i64 = 5;
+
+/// Go's sort is stable up to this length.
+const STABLE_SORT_MAX: usize = 12;
+
+/// Fields that are never compared, by message.
+const MASKED: &[(&str, &[&str])] = &[
+    ("etcdserverpb.StatusResponse", &["dbSize", "dbSizeInUse", "raftIndex", "raftTerm", "raftAppliedIndex"]),
+    ("etcdserverpb.AuthenticateResponse", &["token"]),
+];
+
+impl Names {
+    /// Another text for what has another name on the other side.
+    pub fn text(&self, text: &str) -> String {
+        self.texts.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    }
+
+    /// Masks and renames, all the way down.
+    pub fn message(&self, message: &mut DynamicMessage) {
+        let name = message.descriptor().full_name().to_owned();
+        for field in MASKED.iter().filter(|(masked, _)| *masked == name).flat_map(|(_, fields)| *fields) {
+            message.clear_field_by_name(field);
+        }
+        if name == "etcdserverpb.ResponseHeader" && self.members > 1 {
+            message.clear_field_by_name("raft_term");
+        }
+        if name == "etcdserverpb.HashResponse" && self.unlike {
+            message.clear_field_by_name("hash");
+        }
+        message.fields_mut().for_each(|(_, value)| self.value(value));
+        for list in ["leases", "members"] {
+            if let Some(Value::List(items)) = message.get_field_by_name_mut(list) {
+                items.sort_by_key(|item| item.as_message().map(crate::schema::print));
+            }
+        }
+    }
+
+    fn value(&self, value: &mut Value) {
+        match value {
+            Value::U64(id) => *id = self.ids.get(id).copied().unwrap_or(*id),
+            Value::I64(number) => {
+                if let Some(n) = self.assigned.iter().position(|id| id == number) {
+                    *number = ASSIGNED + n as i64;
+                }
+            }
+            Value::String(text) => *text = self.text(text),
+            Value::Message(message) => self.message(message),
+            Value::List(items) => items.iter_mut().for_each(|item| self.value(item)),
+            _ => {}
+        }
+    }
+}
+
+/// Removes what only seems different between two answers to one request.
+pub fn reconcile(request: &str, reference: &mut DynamicMessage, ours: &mut DynamicMessage) {
+    if let (Some(Value::I64(left)), Some(Value::I64(right))) =
+        (reference.get_field_by_name_mut("TTL"), ours.get_field_by_name_mut("TTL"))
+        && (*left - *right).abs() <= TTL_SLACK_SECONDS
+        && left.signum() == right.signum()
+    {
+        *right = *left;
+    }
+    if request.contains("sort_target") {
+        sort_long_ranges(reference);
+        sort_long_ranges(ours);
+    }
+}
+
+fn sort_long_ranges(message: &mut DynamicMessage) {
+    for (field, value) in message.fields_mut() {
+        match value {
+            Value::List(items) if field.name() == "kvs" && items.len() > STABLE_SORT_MAX => {
+                items.sort_by_key(|item| item.as_message().map(crate::schema::print));
+            }
+            Value::List(items) => {
+                items.iter_mut().filter_map(Value::as_message_mut).for_each(sort_long_ranges);
+            }
+            Value::Message(message) => sort_long_ranges(message),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A watch stream of one side and what was heard on it.
+//!
+//! How events are spread over responses is the server's choice, within limits: what is compared is the sequence of events of
+//! each watch, and the limits are checked on each side ([`Heard::fold`]).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures::{StreamExt, channel::mpsc};
+use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use tokio::task::JoinHandle;
+use tonic::Code;
+
+use crate::{schema, schema::Schema, wire::Client};
+
+/// An open stream.
+pub struct WatchStream {
+    pub member: usize,
+    requests: mpsc::UnboundedSender<Bytes>,
+    request_kind: MessageDescriptor,
+    heard: Arc<Mutex<Raw>>,
+    reader: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Raw {
+    responses: Vec<DynamicMessage>,
+    ended: Option<(Code, String)>,
+}
+
+impl WatchStream {
+    pub fn open(schema: &Schema, client: &Client, member: usize, token: Option<String>) -> Result<Self> {
+        let method = schema.method("Watch/Watch")?;
+        let (request_kind, response_kind) = schema.watch()?;
+        let (requests, queue) = mpsc::unbounded();
+        let heard = Arc::new(Mutex::new(Raw::default()));
+        let (client, sink) = (client.clone(), Arc::clone(&heard));
+        let reader = tokio::spawn(async move {
+            let ended = match client.stream(&method, queue, token.as_deref()).await {
+                Ok(Ok(mut responses)) => loop {
+                    match responses.next().await {
+                        Some(Ok(bytes)) => match DynamicMessage::decode(response_kind.clone(), bytes) {
+                            Ok(message) => lock(&sink).responses.push(message),
+                            Err(error) => break (Code::DataLoss, error.to_string()),
+                        },
+                        Some(Err(status)) => break (status.code(), status.message().to_owned()),
+                        None => break (Code::Ok, String::new()),
+                    }
+                },
+                Ok(Err(status)) => (status.code(), status.message().to_owned()),
+                Err(error) => (Code::Unavailable, error.to_string()),
+            };
+            lock(&sink).ended = Some(ended);
+        });
+        Ok(Self { member, requests, request_kind, heard, reader })
+    }
+
+    /// Sends a request; one to a stream that ended goes nowhere.
+    pub fn send(&self, body: &str) -> Result<()> {
+        let request = schema::parse(self.request_kind.clone(), body)?;
+        let _ = self.requests.unbounded_send(request.encode_to_vec().into());
+        Ok(())
+    }
+
+    /// What was heard until now. `normalise` makes the two sides' ids the same.
+    pub fn heard(&self, normalise: impl Fn(&mut DynamicMessage)) -> Heard {
+        let raw = lock(&self.heard);
+        let mut heard = Heard { ended: raw.ended.clone(), ..Heard::default() };
+        for response in &raw.responses {
+            let mut response = response.clone();
+            normalise(&mut response);
+            heard.fold(&response);
+        }
+        heard
+    }
+}
+
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+fn lock(raw: &Mutex<Raw>) -> MutexGuard<'_, Raw> {
+    raw.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that a stream said, so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// By watch: creation, events one by one, end.
+    pub watches: BTreeMap<i64, Vec<String>>,
+    /// Promises that were broken.
+    pub faults: Vec<String>,
+    pub ended: Option<(Code, String)>,
+    /// Revisions of answers to progress requests. Not compared here: a server may leave a request without an answer.
+    pub progress: Vec<i64>,
+    /// By watch: revision of its last event, and whether its response was to be continued.
+    last: BTreeMap<i64, (i64, bool)>,
+}
+
+impl Heard {
+    /// What is compared.
+    pub fn comparable(&self) -> impl PartialEq + std::fmt::Debug + '_ {
+        (&self.watches, &self.faults, &self.ended)
+    }
+
+    fn fold(&mut self, response: &DynamicMessage) {
+        let id = number(response, "watch_id");
+        let flag = |name| response.get_field_by_name(name).and_then(|value| value.as_bool()) == Some(true);
+        let (created, canceled) = (flag("created"), flag("canceled"));
+        let revision = response
+            .get_field_by_name("header")
+            .and_then(|header| header.as_message().map(|header| number(header, "revision")))
+            .unwrap_or_default();
+        let events = response.get_field_by_name("events");
+        let events = events.as_ref().and_then(|events| events.as_list()).unwrap_or_default();
+        if !created && !canceled && events.is_empty() {
+            self.hear_progress(id, revision);
+            return;
+        }
+        self.check_revisions(id, revision, events, flag("fragment"));
+        let log = self.watches.entry(id).or_default();
+        if created {
+            log.push(format!("created at {revision}"));
+        }
+        log.extend(events.iter().filter_map(Value::as_message).map(schema::print));
+        if canceled {
+            let reason = response.get_field_by_name("cancel_reason");
+            let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default().to_owned();
+            log.push(format!(
+                "canceled, compact revision {}, {reason:?}",
+                number(response, "compact_revision")
+            ));
+        }
+    }
+
+    fn hear_progress(&mut self, id: i64, revision: i64) {
+        if id == -1 {
+            self.progress.push(revision);
+        }
+        for (watch, (last, _)) in &self.last {
+            if (id == -1 || id == *watch) && revision < *last {
+                self.faults.push(format!("progress {revision} after an event at {last}"));
+            }
+        }
+    }
+
+    /// Revisions rise, none is split over two responses, and none is ahead of the header.
+    fn check_revisions(&mut self, id: i64, header: i64, events: &[Value], fragment: bool) {
+        let revision = |event: &Value| {
+            event.as_message()?.get_field_by_name("kv")?.as_message().map(|kv| number(kv, "mod_revision"))
+        };
+        let revisions: Vec<i64> = events.iter().filter_map(revision).collect();
+        let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else { return };
+        if let Some((before, continued)) = self.last.get(&id)
+            && (first < before || (first == before && !continued))
+        {
+            self.faults
+                .push(format!("watch {id}: a response begins at {first} after one that ended at {before}"));
+        }
+        if !revisions.is_sorted() || *last > header {
+            self.faults.push(format!("watch {id}: revisions {revisions:?} under a header of {header}"));
+        }
+        self.last.insert(id, (*last, fragment));
+    }
+}
+
+fn number(message: &DynamicMessage, field: &str) -> i64 {
+    message.get_field_by_name(field).and_then(|value| value.as_i64()).unwrap_or_default()
+}
