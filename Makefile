@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo kind-ha test lint fmt images audit clean
+.PHONY: help demo kind-ha test differential lint fmt images audit clean
 
 # CONTEXT=name: an existing cluster instead of a KIND cluster of its own. KEEP=1: `make test` leaves its cluster.
-export CONTEXT KEEP
+export CONTEXT KEEP MINUTES SEED
 
 help: ## Lists what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ kind-ha: ## Brings up a KIND cluster with three control planes.
 
 test: ## Runs every test: lint, unit, scripted, crash, and end to end on a KIND cluster (KEEP=1 keeps it).
 	@kind/test.sh
+
+differential: ## Compares kvnode with etcd by random operations (MINUTES=60, SEED=n for one sequence of cases).
+	@kind/differential.sh
 
 lint: ## Checks format, clippy, dependencies, shell scripts and the chart.
 	@kind/lint.sh

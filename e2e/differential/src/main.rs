@@ -22,6 +22,7 @@ mod wire;
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -41,7 +42,7 @@ struct Arguments {
     /// Minutes to try new cases.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Seed of the first new case; the time of day if none is given. Each further case takes the next.
+    /// Seed of the first new case, each further one takes the next; without it a few fixed ones, then fresh ones.
     #[arg(long)]
     seed: Option<u64>,
     /// Steps of a case.
@@ -64,6 +65,9 @@ struct Arguments {
     #[arg(long, default_value = "/dev/shm")]
     scratch: PathBuf,
 }
+
+/// Seeds that are tried every time before fresh ones.
+const FIXED_SEEDS: u64 = 3;
 
 /// What the whole program works with.
 struct Driver {
@@ -89,8 +93,13 @@ async fn main() -> Result<ExitCode> {
     let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
     let mut same = driver.replay_all(&known).await?;
     if same || arguments.survey {
-        let span = Duration::from_secs_f64(arguments.minutes * 60.0);
-        same &= driver.explore(seed, arguments.steps, span).await?;
+        let until = Instant::now() + Duration::from_secs_f64(arguments.minutes * 60.0);
+        if arguments.seed.is_none() {
+            same &= driver.explore(0..FIXED_SEEDS, arguments.steps, until).await?;
+        }
+        if same || arguments.survey {
+            same &= driver.explore(seed..u64::MAX, arguments.steps, until).await?;
+        }
     }
     Ok(exit_code(same))
 }
@@ -130,15 +139,17 @@ impl Driver {
         Ok(outcome.is_none())
     }
 
-    /// New cases until the time is over; whether both sides were the same in all of them.
-    async fn explore(&self, first: u64, steps: usize, span: Duration) -> Result<bool> {
-        let until = Instant::now() + span;
-        let (mut seed, mut taken, mut same) = (first, 0, true);
-        println!("seeds from {first} on");
-        while Instant::now() < until {
+    /// New cases until the time is over or the seeds are used up; whether both sides were the same in all of them.
+    async fn explore(&self, seeds: Range<u64>, steps: usize, until: Instant) -> Result<bool> {
+        let (mut cases, mut taken, mut same) = (0, 0, true);
+        println!("new cases: seeds from {} on", seeds.start);
+        for seed in seeds {
+            if Instant::now() > until {
+                break;
+            }
             let case = generate::case(seed, steps);
-            let outcome = self.run(&case).await.with_context(|| format!("seed {seed}"))?;
-            taken += case.steps.len();
+            let outcome = self.run(&case).await.with_context(|| format!("run the case of seed {seed}"))?;
+            (cases, taken) = (cases + 1, taken + case.steps.len());
             if let Some(difference) = outcome {
                 same = false;
                 println!("seed {seed}: {difference}");
@@ -147,13 +158,8 @@ impl Driver {
                     return Ok(false);
                 }
             }
-            seed += 1;
         }
-        println!(
-            "seeds {first} to {}, {taken} steps: {}",
-            seed - 1,
-            if same { "the same" } else { "differences" }
-        );
+        println!("{cases} new cases, {taken} steps: {}", if same { "all the same" } else { "differences" });
         Ok(same)
     }
 

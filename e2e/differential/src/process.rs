@@ -22,6 +22,9 @@ use crate::case::{End, Setup};
 /// Longer than a start takes on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// Lines of a log that are shown when a start fails.
+const LOG_LINES: usize = 10;
+
 /// How often a condition is looked at again.
 pub const POLL: Duration = Duration::from_millis(2);
 
@@ -173,7 +176,8 @@ impl Member {
             let ended = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
             if ended || Instant::now() > deadline {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("{} does not serve:\n{log}", self.program.display());
+                let tail = log.lines().rev().take(LOG_LINES).collect::<Vec<_>>().join("\n  ");
+                bail!("{} does not serve; its log, newest first:\n  {tail}", self.program.display());
             }
             tokio::time::sleep(POLL).await;
         }
@@ -182,10 +186,10 @@ impl Member {
 
     /// Whether it answers reads and the cluster has agreed on its version.
     async fn serves(&self) -> bool {
-        let health = get(self.client_port, "/health?exclude=NOSPACE&exclude=CORRUPT").await;
+        let health = get(self.client_port, "/readyz?exclude=data_corruption").await;
         let version = get(self.client_port, "/version").await;
         matches!((health, version), (Ok(health), Ok(version))
-            if health.contains("\"true\"") && version.contains("\"etcdcluster\":\"3."))
+            if health.starts_with("HTTP/1.1 200") && version.contains("\"etcdcluster\":\"3."))
     }
 }
 

@@ -48,7 +48,7 @@ impl Side {
             (0..cluster.len()).map(|n| Client::new(cluster.client_port(n))).collect::<Result<_>>()?;
         let mut side = Self {
             bindings: Bindings::default(),
-            names: Names { members: setup.members, ..Names::default() },
+            names: Names { members: setup.members, unlike: setup.members > 1, ..Names::default() },
             streams: BTreeMap::new(),
             cluster,
             tokens: HashMap::new(),
@@ -146,6 +146,7 @@ impl Side {
     }
 
     pub async fn start_again(&mut self, n: usize) -> Result<()> {
+        self.tokens.clear();
         self.cluster.start(n)?;
         self.clients[n] = Client::new(self.cluster.client_port(n))?;
         self.wait_until_ready().await

@@ -98,6 +98,8 @@ pub struct Heard {
     /// Promises that were broken.
     pub faults: Vec<String>,
     pub ended: Option<(Code, String)>,
+    /// Watches that were answered for, refused ones too.
+    pub created: usize,
     /// Revisions of answers to progress requests. Not compared here: a server may leave a request without an answer.
     pub progress: Vec<i64>,
     /// By watch: revision of its last event, and whether its response was to be continued.
@@ -105,6 +107,13 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Whether a watch was cancelled because it asked for what has been compacted.
+    pub fn lost_to_compaction(&self) -> bool {
+        let lost =
+            |line: &String| line.starts_with("canceled, compact revision") && !line.contains("revision 0,");
+        self.watches.values().flatten().any(lost)
+    }
+
     /// What is compared.
     pub fn comparable(&self) -> impl PartialEq + std::fmt::Debug + '_ {
         (&self.watches, &self.faults, &self.ended)
@@ -127,6 +136,7 @@ impl Heard {
         self.check_revisions(id, revision, events, flag("fragment"));
         let log = self.watches.entry(id).or_default();
         if created {
+            self.created += 1;
             log.push(format!("created at {revision}"));
         }
         log.extend(events.iter().filter_map(Value::as_message).map(schema::print));

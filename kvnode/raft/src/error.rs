@@ -103,9 +103,6 @@ pub enum ConfChangeError {
     /// Joint changes are not part of etcd's server protocol.
     #[error("taking a membership change: joint changes (ConfChangeV2) are not supported")]
     Joint,
-    /// No member has ID zero.
-    #[error("taking a membership change: it names no member")]
-    NoMember,
     /// The change would leave the cluster in a state that raft refuses, such as one without a voter.
     #[error("applying a membership change for {member}: {reason}")]
     Refused {

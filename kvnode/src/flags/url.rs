@@ -121,9 +121,12 @@ fn tcp(text: &str, rest: &str) -> Result<Address, UrlError> {
     Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
-/// Splits `host:port`; an IPv6 host needs brackets.
+/// Splits `host:port`; an IPv6 host needs brackets. As in Go, a host has neither white space nor control characters.
 fn split(authority: &str) -> Option<(&str, u16)> {
     let (host, port) = authority.rsplit_once(':')?;
+    if host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return None;
+    }
     let host = match host.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']')?,
         None if host.contains(':') => return None,
@@ -164,6 +167,7 @@ mod tests {
             ("ftp://a:1", "scheme must be"),
             ("http://localhost", "host:port"),
             ("http://::1:2379", "host:port"),
+            ("http://a b:2379", "host:port"),
             ("http://a:99999", "host:port"),
             ("http://a:2379/v3", "must not contain a path"),
         ] {

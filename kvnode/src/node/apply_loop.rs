@@ -330,8 +330,8 @@ impl ApplyLoop {
     /// Every member that finds the store full says so for itself.
     fn raise_no_space(&self) {
         let member = self.shared.identity.member;
-        let raised = self.store.view().alarms(AlarmType::Nospace);
-        if raised.iter().any(|alarm| alarm.member_id == member.0) {
+        // The alarm of any member has all of them refuse.
+        if !self.store.view().alarms(AlarmType::Nospace).is_empty() {
             return;
         }
         warn!(

@@ -45,10 +45,11 @@ impl Node {
     /// As etcd's `MemberAdd`.
     pub async fn member_add(
         &self,
-        peer_urls: Vec<String>,
+        mut peer_urls: Vec<String>,
         kind: MemberKind,
     ) -> Result<(Member, Vec<Member>), NodeError> {
-        let peer_urls = check_urls(peer_urls)?;
+        check_urls(&peer_urls)?;
+        peer_urls.sort();
         self.check_addition(kind)?;
         let now = jiff::Timestamp::now().as_second();
         let member = Member {
@@ -76,7 +77,7 @@ impl Node {
         self.change(ConfChangeType::ConfChangeRemoveNode, id, Vec::new()).await
     }
 
-    /// Gives a member other peer URLs; returns all members.
+    /// Gives a member other peer URLs, kept in the order given; returns all members.
     ///
     /// # Errors
     /// As etcd's `MemberUpdate`.
@@ -85,7 +86,7 @@ impl Node {
         id: MemberId,
         peer_urls: Vec<String>,
     ) -> Result<Vec<Member>, NodeError> {
-        let peer_urls = check_urls(peer_urls)?;
+        check_urls(&peer_urls)?;
         let context = encode_member(&Member { id, peer_urls, ..Member::default() });
         self.change(ConfChangeType::ConfChangeUpdateNode, id, context).await
     }
@@ -268,12 +269,11 @@ impl Node {
 }
 
 /// At least one URL, all of them such as a peer port may have; sorted.
-fn check_urls(mut urls: Vec<String>) -> Result<Vec<String>, NodeError> {
+fn check_urls(urls: &[String]) -> Result<(), NodeError> {
     if urls.is_empty() || urls.iter().any(|url| url.parse::<Url>().is_err()) {
         return Err(NodeError::InvalidPeerUrls);
     }
-    urls.sort();
-    Ok(urls)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -281,9 +281,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_a_member_are_checked_and_sorted() {
-        let urls = |list: &[&str]| check_urls(list.iter().map(|u| (*u).to_owned()).collect());
-        assert_eq!(urls(&["http://b:1", "http://a:1"]), Ok(vec!["http://a:1".into(), "http://b:1".into()]));
+    fn urls_of_a_member_are_checked() {
+        let urls = |list: &[&str]| check_urls(&list.iter().map(|u| (*u).to_owned()).collect::<Vec<_>>());
+        assert_eq!(urls(&["http://b:1", "http://a:1"]), Ok(()));
         assert_eq!(urls(&[]), Err(NodeError::InvalidPeerUrls));
         assert_eq!(urls(&["a:1"]), Err(NodeError::InvalidPeerUrls));
     }

@@ -82,7 +82,7 @@ fn an_alarm_stops_writes_and_shows_everywhere_until_disarmed() {
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
         );
         let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
-        assert_eq!(status.errors, [format!("memberID:{own} alarm:NOSPACE ")]);
+        assert_eq!(status.errors, [format!("memberID:{own} alarm:NOSPACE")]);
         assert_eq!(
             member.get("/health"),
             (503, "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".to_owned())

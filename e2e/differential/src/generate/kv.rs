@@ -7,7 +7,8 @@ pub fn request(dice: &mut Dice) -> (&'static str, String) {
     match dice.below(100) {
         0..=44 => ("KV/Put", put(dice)),
         45..=69 => ("KV/Range", range(dice)),
-        70..=75 => ("KV/RangeStream", range(dice)),
+        // See the table in `normalise`.
+        70..=75 => ("KV/RangeStream", range(dice).replace("sort_target: ", "sort_order: 1 sort_target: ")),
         76..=91 => ("KV/DeleteRange", delete_range(dice)),
         92..=94 => ("Maintenance/HashKV", format!("revision: {}", dice.revision())),
         _ => ("KV/Compact", compaction(dice)),

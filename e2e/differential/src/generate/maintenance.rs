@@ -40,9 +40,6 @@ impl Plan {
                 }
             }
         }
-        if self.dice.chance(20) {
-            self.call("Maintenance/Alarm", &format!("action: 5 {of}"));
-        }
         self.call("Maintenance/Alarm", &format!("action: DEACTIVATE {of}"));
     }
 }

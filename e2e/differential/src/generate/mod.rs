@@ -151,7 +151,7 @@ impl Plan {
         let how = if self.dice.chance(50) { End::Kill } else { End::Term };
         if self.profile.members == 1 || self.dice.chance(30) {
             self.steps.push(Step::Restart { member, how });
-            return;
+            return self.log_in_again();
         }
         self.steps.push(Step::Stop { member, how });
         for _ in 0..self.dice.below(20) {
@@ -160,6 +160,16 @@ impl Plan {
             self.call_to(other, method, &body);
         }
         self.steps.push(Step::Start { member });
+        self.log_in_again();
+    }
+
+    fn log_in_again(&mut self) {
+        if self.profile.auth > 0 {
+            for user in crate::audit::USERS {
+                let body = format!("name: \"{user}\" password: \"{user}\"");
+                self.steps.push(Step::call(0, "Auth/Authenticate", body));
+            }
+        }
     }
 }
 

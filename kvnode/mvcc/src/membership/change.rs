@@ -102,6 +102,10 @@ impl Membership {
         if self.removed.contains(&id) {
             return Err(MembershipError::IdRemoved(id));
         }
+        if id == MemberId(0) {
+            // Means nobody, also to raft.
+            return Err(MembershipError::IdNotFound(id));
+        }
         let kind = ConfChangeType::try_from(change.r#type)
             .map_err(|_| MembershipError::Malformed(format!("type {} of change to {id}", change.r#type)))?;
         match kind {

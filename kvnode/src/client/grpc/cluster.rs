@@ -35,11 +35,13 @@ pub async fn remove(call: Call, request: MemberRemoveRequest) -> Result<MemberRe
     Ok(MemberRemoveResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
 
-/// Changes the peer URLs of a member.
+/// Changes the peer URLs of a member. etcd takes any text for a URL here, and fails on it when it dials.
 pub async fn update(call: Call, request: MemberUpdateRequest) -> Result<MemberUpdateResponse, Status> {
-    let urls = peer_urls(&request.peer_ur_ls)?;
     call.admin().await?;
-    let members = call.services.node.member_update(MemberId(request.id), urls).await.map_err(status)?;
+    let id = MemberId(request.id);
+    let known = call.services.node.reader().view().member(id).is_some();
+    peer_urls(&request.peer_ur_ls).map_err(|e| if known { e } else { status(NodeError::MemberNotFound) })?;
+    let members = call.services.node.member_update(id, request.peer_ur_ls).await.map_err(status)?;
     Ok(MemberUpdateResponse { header: Some(call.services.header_bare()), members: list_of(&members) })
 }
 

@@ -47,9 +47,13 @@ pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, S
     })
 }
 
-/// As Go's protobuf prints it.
+/// As Go's protobuf prints it: without fields that are zero, and a number where it knows no name.
 fn alarm_text(alarm: &AlarmMember) -> String {
-    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+    let member = (alarm.member_id != 0).then(|| format!("memberID:{}", alarm.member_id));
+    let kind = AlarmType::try_from(alarm.alarm)
+        .map_or(alarm.alarm.to_string(), |kind| kind.as_str_name().to_owned());
+    let kind = (alarm.alarm != AlarmType::None as i32).then(|| format!("alarm:{kind}"));
+    member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }
 
 /// Lists, raises or disarms alarms.
