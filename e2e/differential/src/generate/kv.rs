@@ -7,8 +7,7 @@ pub fn request(dice: &mut Dice) -> (&'static str, String) {
     match dice.below(100) {
         0..=44 => ("KV/Put", put(dice)),
         45..=69 => ("KV/Range", range(dice)),
-        // See the table in `normalise`.
-        70..=75 => ("KV/RangeStream", range(dice).replace("sort_target: ", "sort_order: 1 sort_target: ")),
+        70..=75 => ("KV/RangeStream", stream(dice)),
         76..=91 => ("KV/DeleteRange", delete_range(dice)),
         92..=94 => ("Maintenance/HashKV", format!("revision: {}", dice.revision())),
         _ => ("KV/Compact", compaction(dice)),
@@ -66,6 +65,12 @@ pub fn range(dice: &mut Dice) -> String {
         text += &dice.maybe(5, |dice| format!("{filter}: {}", dice.revision()));
     }
     text
+}
+
+/// A sort target always with an order; see the table in `normalise`.
+fn stream(dice: &mut Dice) -> String {
+    let text = range(dice).replace("sort_order: 0", "sort_order: 1");
+    if text.contains("sort_target") && !text.contains("sort_order") { text + " sort_order: 1" } else { text }
 }
 
 pub fn delete_range(dice: &mut Dice) -> String {
