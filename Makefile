@@ -2,13 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo kind-ha test differential lint fmt images audit clean
+.PHONY: help demo kind-ha test conformance differential lint fmt images audit clean
 
 # CONTEXT=name: an existing cluster instead of a KIND cluster of its own. KEEP=1: `make test` leaves its cluster.
 export CONTEXT KEEP MINUTES SEED
 
 help: ## Lists what there is to make.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Shows the product on a KIND cluster, from nothing to a restored backup (CONTEXT=name: on that cluster).
 	@kind/demo.sh
@@ -18,6 +18,9 @@ kind-ha: ## Brings up a KIND cluster with three control planes.
 
 test: ## Runs every test: lint, unit, scripted, crash, and end to end on a KIND cluster (KEEP=1 keeps it).
 	@kind/test.sh
+
+conformance: ## Runs etcd's own test suites against kvnode.
+	@e2e/conformance/run.sh
 
 differential: ## Compares kvnode with etcd by random operations (MINUTES=60, SEED=n for one sequence of cases).
 	@kind/differential.sh

@@ -21,7 +21,7 @@ cargo_deny() {
   "$CARGO_DENY/bin/cargo-deny" --locked check --hide-inclusion-graph "$@"
 }
 
-shell_scripts() { git ls-files -co --exclude-standard kind .ci | while read -r file; do head -n 1 "$file" | grep -qE '^#!.*(bash|sh)$|shellcheck shell' && echo "$file"; done || true; }
+shell_scripts() { git ls-files -co --exclude-standard kind e2e .ci | while read -r file; do head -n 1 "$file" | grep -qE '^#!.*(bash|sh)$|shellcheck shell' && echo "$file"; done || true; }
 
 check_scripts() {
   local -a files

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for what was asked: `base` (every target), `engine` (where no container
-# engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`.
+# engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`, `conformance`.
 # Never: upgrades or removes a package, and never asks a question.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -13,6 +13,7 @@ packages_of() {
     node) echo "busybox-static debootstrap" ;;
     images) echo "busybox-static" ;;
     lint) echo "shellcheck" ;;
+    conformance) echo "iproute2" ;;
     *) die "prepare.sh: unknown set '$1'; see the list above this line" ;;
   esac
 }
