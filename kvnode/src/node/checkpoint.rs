@@ -6,6 +6,7 @@
 //! independently of it, every `--snapshot-count` entries, as etcd does.
 
 use std::{
+    io,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Instant,
@@ -18,13 +19,15 @@ use kvnode_storage::{
     bolt::{BoltError, BucketSource, Reader},
     checkpoint::{self, CheckpointError},
     layout::DataDir,
+    raft_snapshot,
     vfs::Vfs,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::{inbox::Control, shared::SharedRef, wal_loop::WalJob};
+use super::{inbox::Control, shared::SharedRef, v2_store, wal_loop::WalJob};
+use crate::{flags::usage::ETCD_VERSION, peer::version};
 
 /// A checkpoint is due when the log has grown by the data's size divided by this. Two: a file of the size of the data is
 /// written for every half of it that is logged.
@@ -194,11 +197,31 @@ fn write(vfs: &dyn Vfs, data_dir: &DataDir, shared: &SharedRef, view: &View, mar
         Ok(bytes) => {
             shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
             info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
+            if let Err(e) = raft_snapshot_file(vfs, data_dir, view, &mark) {
+                error!(error = %e, "failed to save the snapshot file that older versions of etcd start from");
+            }
             shared.wal.push(WalJob::Checkpointed(mark));
         }
         // The old one and the whole log are still there: nothing is lost, and growth makes the next one due.
         Err(e) => error!(error = %e, "failed to save snapshot"),
     }
+}
+
+/// While the cluster is at an older version than this member, etcd of that version may go on with the directory.
+fn raft_snapshot_file(
+    vfs: &dyn Vfs,
+    data_dir: &DataDir,
+    view: &View,
+    mark: &walpb::Snapshot,
+) -> io::Result<()> {
+    let stored = view.storage_version().and_then(|text| version(&text));
+    if stored.is_none() || stored >= version(ETCD_VERSION) {
+        return raft_snapshot::remove(vfs, data_dir, None);
+    }
+    let metadata =
+        raftpb::SnapshotMetadata { conf_state: mark.conf_state.clone(), index: mark.index, term: mark.term };
+    let snapshot = raftpb::Snapshot { data: v2_store::encode(view).into(), metadata: Some(metadata) };
+    raft_snapshot::write(vfs, data_dir, &snapshot)
 }
 
 /// A view as the content of a bolt file.

@@ -1,9 +1,8 @@
 //! Going back to the minor version before: asked for by an administrator, decided by the leader as the cluster's version,
 //! prepared by every member in its files (etcd: `server/etcdserver/version`).
 //!
-//! When every member is ready they may be replaced, one by one, by etcd of that version, each on an empty volume: what a
-//! log said before the step down, older versions refuse to read again. kvnode itself is never of the older version, so it
-//! is the older members' leader that ends the downgrade.
+//! When every member is ready they may be replaced, one by one, by etcd of that version on the same data. kvnode itself is
+//! never of the older version, so it is the older members' leader that ends the downgrade.
 
 use std::time::Duration;
 
@@ -89,6 +88,13 @@ impl Node {
         self.set_downgrade(DowngradeInfoSetRequest::default()).await
     }
 
+    /// A checkpoint has the version in it, and nothing before it needs to be read again. The first may be one that was
+    /// being written already.
+    async fn write_files(&self) -> Result<(), NodeError> {
+        self.defragment().await?;
+        self.defragment().await
+    }
+
     async fn set_downgrade(&self, info: DowngradeInfoSetRequest) -> Result<(), DowngradeError> {
         let request =
             InternalRaftRequest { downgrade_info_set: Some(info), ..InternalRaftRequest::default() };
@@ -113,21 +119,13 @@ pub(super) async fn prepare(node: Node) {
             prepared = prepared.filter(|_| prepared == target);
             continue;
         }
-        // A checkpoint has the version in it, and nothing before it needs to be read again.
-        match node.defragment().await {
-            Ok(()) => prepared = target,
-            Err(error) => {
-                warn!(%error, "cannot write files of the version to downgrade to; trying again");
-                continue;
-            }
+        if let Err(error) = node.write_files().await {
+            warn!(%error, "cannot write files of the version to downgrade to; trying again");
+            continue;
         }
+        prepared = target;
         let target = target.map(text).unwrap_or_default();
-        info!(
-            "target-version" = target,
-            "server-version" = ETCD_VERSION,
-            next = "replace the members one by one, each on an empty volume",
-            "The server is ready to downgrade"
-        );
+        info!("target-version" = target, "server-version" = ETCD_VERSION, "The server is ready to downgrade");
     }
 }
 

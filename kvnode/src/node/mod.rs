@@ -37,6 +37,7 @@ mod reads;
 mod shared;
 pub mod start;
 mod stop;
+mod v2_store;
 mod waiters;
 mod wal_loop;
 

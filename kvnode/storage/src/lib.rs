@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod identity;
 pub mod layout;
 pub mod limits;
+pub mod raft_snapshot;
 pub mod restore;
 pub mod snapshot_file;
 pub mod status;
