@@ -34,7 +34,7 @@ end_to_end() {
 
 cd "$REPO_DIR"
 step "lint" "$KIND_DIR/lint.sh"
-"$KIND_DIR/tools.sh" kind kubectl helm etcd versitygw
+"$KIND_DIR/tools.sh" kind kubectl helm etcd etcd-3.6 versitygw
 step "rules about the source" cargo test --locked -p e2e --lib
 step "tests of all crates" cargo test --locked --workspace --exclude e2e
 step "etcd's own tests" "$REPO_DIR/e2e/conformance/run.sh" minimal

@@ -13,7 +13,7 @@ specify() {
   local version=k8s.io/component-base/version
   MODULE=$1 PACKAGES=tool TAGS='' LDFLAGS='-s -w'
   case $1 in
-    kind | helm | etcd | versitygw | coredns | local-path) ;;
+    kind | helm | etcd | etcd-3.6 | versitygw | coredns | local-path) ;;
     containerd) TAGS='no_btrfs no_devmapper no_zfs' ;;
     kubernetes | kubectl)
       MODULE=kubernetes
@@ -38,15 +38,18 @@ compile() {
   mkdir -p "$out.part"
   (cd "$KIND_DIR/tools/$MODULE" &&
     CGO_ENABLED=0 GOWORK=off nice -n 10 go build -mod=readonly -buildvcs=false -trimpath -tags "$TAGS" -ldflags "$LDFLAGS" -o "$out.part/" "$PACKAGES")
-  # etcd's main package is called after its module's folder.
-  if [ "$1" = etcd ]; then mv "$out.part/server" "$out.part/etcd"; fi
+  # etcd's main package is called after its module's folder; of two versions the older one is told apart by name.
+  case $1 in
+    etcd) mv "$out.part/server" "$out.part/etcd" ;;
+    etcd-3.6) mv "$out.part/server" "$out.part/etcd-3.6" && mv "$out.part/etcdutl" "$out.part/etcdutl-3.6" ;;
+  esac
   mv -T "$out.part" "$out"
 }
 
 link() {
   mkdir -p "$CACHE/bin"
   case $1 in
-    kind | helm | kubectl | etcd | versitygw) ln -sf "$2"/* "$CACHE/bin/" ;;
+    kind | helm | kubectl | etcd | etcd-3.6 | versitygw) ln -sf "$2"/* "$CACHE/bin/" ;;
   esac
 }
 

@@ -80,6 +80,11 @@ impl Store {
         let kv = &mut state.kv;
         // All revisions up to the compacted one may be gone, but never did the revision go back.
         kv.revision = kv.revision.max(kv.compacted);
+        // `etcdutl snapshot restore` leaves the configuration of the former cluster, so the members count, as they do for
+        // etcd (`buildConfStateFromV3store`).
+        if let Some(members) = state.membership.conf_state() {
+            state.conf_state = Some(members.into());
+        }
         state.auth.refresh();
         attach_leases(&mut state);
         Ok(Self::with_state(config, state))

@@ -226,18 +226,16 @@ impl Process {
             return Ok(None);
         }
         found.torn_tail = replay.torn.is_some();
-        let (store, conf_state) = match &opened {
-            Some(checkpoint) => {
-                (restore(id, disk, checkpoint)?, checkpoint.conf_state.clone().unwrap_or_default())
-            }
-            None => (Store::new(store_config()), mark.conf_state.clone().unwrap_or_default()),
+        let store = match &opened {
+            Some(checkpoint) => restore(id, disk, checkpoint)?,
+            None => Store::new(store_config()),
         };
         let durable = DurableState {
             start: LogStart { index: mark.index, term: mark.term },
             entries: replay.entries,
             hard_state: replay.hard_state,
             applied: covered,
-            conf_state,
+            conf_state: store.view().conf_state().unwrap_or_default(),
         };
         Ok(Some((Self::assemble(id, disk, wal, store, durable, jitter)?, found)))
     }

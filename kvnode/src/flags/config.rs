@@ -62,6 +62,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     pub pre_vote: bool,
     pub max_learners: usize,
+    /// Leave all other members behind.
+    pub force_new_cluster: bool,
     /// Where this member's admission ticket appears; `None` is plain etcd behaviour.
     pub ticket_file: Option<PathBuf>,
     /// The holder a ticket must name: the pod's UID.
@@ -97,6 +99,10 @@ pub struct Config {
     pub warning_apply_duration: Duration,
     pub warning_unary_request_duration: Duration,
     pub watch_progress_notify_interval: Duration,
+    /// Between comparisons of the members' hashes; zero is never.
+    pub corrupt_check_time: Duration,
+    /// Between comparisons of the hashes of compactions.
+    pub compact_hash_check_time: Duration,
     pub features: Features,
 
     /// The file that everything else was read from.
@@ -310,6 +316,7 @@ impl Config {
             strict_reconfig_check: false,
             pre_vote: false,
             max_learners: 0,
+            force_new_cluster: false,
             ticket_file: None,
             ticket_holder: String::new(),
             auto_compaction: AutoCompaction::Off,
@@ -330,6 +337,8 @@ impl Config {
             warning_apply_duration: Duration::ZERO,
             warning_unary_request_duration: Duration::ZERO,
             watch_progress_notify_interval: Duration::ZERO,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check_time: Duration::ZERO,
             features: Features::default(),
             config_file: None,
             explicit: BTreeSet::new(),

@@ -78,7 +78,6 @@ impl Group {
 const NO_BBOLT: &str = "state is kept in memory; the database file is written as a whole";
 const NO_DISCOVERY: &str = "members find each other by --initial-cluster or by ticket";
 const NO_TRACING: &str = "kvnode exports no traces";
-const NO_HASH_CHECKS: &str = "members do not compare their hashes by themselves";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
 const NO_GO: &str = "there is no Go runtime to profile; use perf";
@@ -160,7 +159,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Clustering Switch "strict-reconfig-check" = "true", "Refuse membership changes that would lose quorum.", into!(strict_reconfig_check, boolean)),
     flag!(Clustering Switch "pre-vote" = "true", "Ask before an election whether it could be won.", into!(pre_vote, boolean)),
     flag!(Clustering Value "max-learners" = "1", "Learners allowed at a time.", into!(max_learners, number)),
-    flag!(Clustering Switch "force-new-cluster" = "false", ignored "restore a snapshot into a new data directory instead; `true` is refused", no_force_new_cluster),
+    flag!(Clustering Switch "force-new-cluster" = "false", "Go on alone with this member's data, as a cluster of one.", into!(force_new_cluster, boolean)),
     flag!(Clustering Value "discovery-endpoints" = "", ignored NO_DISCOVERY, no_discovery),
     flag!(Clustering Value "discovery-token" = "", ignored NO_DISCOVERY, no_discovery),
     flag!(Clustering Value "discovery-srv" = "", ignored NO_DISCOVERY, no_discovery),
@@ -232,8 +231,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Observation Value "warning-apply-duration" = "100ms", "Applying longer than this is logged.", into!(warning_apply_duration, duration)),
     flag!(Observation Value "warning-unary-request-duration" = "300ms", "Requests longer than this are logged.", into!(warning_unary_request_duration, duration)),
     // Checks.
-    flag!(Checks Value "corrupt-check-time" = "0s", ignored NO_HASH_CHECKS, |_, v| duration(v).map(drop)),
-    flag!(Checks Value "compact-hash-check-time" = "1m0s", ignored NO_HASH_CHECKS, above_zero),
+    flag!(Checks Value "corrupt-check-time" = "0s", "Time between comparisons of the members' data by the leader; 0 is never.", into!(corrupt_check_time, duration)),
+    flag!(Checks Value "compact-hash-check-time" = "1m0s", "Time between comparisons of compacted data, with CompactHashCheck.", into!(compact_hash_check_time, above_zero)),
     flag!(Checks Value "watch-progress-notify-interval" = "0s", "Time after which an idle watch is told where it is; 0 is 10 minutes.", into!(watch_progress_notify_interval, progress_interval)),
     flag!(Checks Value "downgrade-check-time" = "5s", ignored "the members of the older version end a downgrade, when they lead", |_, v| duration(v).map(drop)),
     flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false, as etcd's; /metrics lists them.", into!(features, Features::read)),
@@ -297,16 +296,8 @@ fn no_discovery(_: &mut Config, v: &str) -> Result<(), String> {
     if v.is_empty() { Ok(()) } else { Err("discovery is not supported; use --initial-cluster".to_owned()) }
 }
 
-/// What it is for would quietly not happen.
-fn no_force_new_cluster(_: &mut Config, v: &str) -> Result<(), String> {
-    if boolean(v)? {
-        return Err("not supported; restore a snapshot into a new data directory instead".to_owned());
-    }
-    Ok(())
-}
-
-fn above_zero(_: &mut Config, v: &str) -> Result<(), String> {
-    if duration(v)?.is_zero() { Err("must be >0".to_owned()) } else { Ok(()) }
+fn above_zero(v: &str) -> Result<Duration, String> {
+    duration(v).and_then(|d| if d.is_zero() { Err("must be >0".to_owned()) } else { Ok(d) })
 }
 
 fn cluster_state(c: &mut Config, v: &str) -> Result<(), String> {

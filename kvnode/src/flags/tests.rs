@@ -72,7 +72,6 @@ fn what_kubeadm_writes_is_understood() {
 #[test]
 fn mistakes_are_named_with_the_exit_code_of_etcd() {
     for (text, code, part) in [
-        ("--force-new-cluster", 2, "restore a snapshot"),
         ("--compact-hash-check-time=0", 2, "must be >0"),
         ("--config-file=/nowhere", 1, "--config-file /nowhere: cannot be read"),
         ("--nonsense", 2, "flag provided but not defined: -nonsense"),

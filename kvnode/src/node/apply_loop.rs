@@ -25,6 +25,7 @@ use crate::peer::version;
 use super::{
     Applied, NodeError,
     checkpoint::Checkpoints,
+    hashes::HashJob,
     inbox::ConfChangeCall,
     limits,
     shared::{SharedRef, Transport},
@@ -299,7 +300,10 @@ impl ApplyLoop {
 
     /// Shows readers the batch, then answers everybody who waited for it.
     fn publish(&mut self) {
-        let batch = self.store.publish();
+        let mut batch = self.store.publish();
+        for past in batch.compactions.drain(..) {
+            self.shared.hashes.jobs.push(HashJob::Compaction(past));
+        }
         for listener in &mut self.audience {
             listener.applied(&batch);
         }
@@ -323,7 +327,9 @@ impl ApplyLoop {
             if compacted > Revision(0) {
                 info!("compact-revision" = compacted.0, "finished scheduled compaction");
             }
-            self.shared.waiters.answer_all(&mut self.physical);
+            // Answered when the compaction is hashed, too.
+            let answers = std::mem::take(&mut self.physical);
+            self.shared.hashes.jobs.push(HashJob::Answer(answers));
         }
     }
 

@@ -20,9 +20,11 @@
 
 mod apply_loop;
 pub mod checkpoint;
+pub(crate) mod corruption;
 mod downgrade;
 mod error;
 mod handle;
+mod hashes;
 mod id_gen;
 mod identity;
 mod inbox;

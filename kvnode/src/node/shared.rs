@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::{auth::Tokens, metrics::Metrics, watches::Watches};
 
 use super::{
-    NodeError, apply_loop::ApplyJob, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook, queue::Queue,
+    NodeError, apply_loop::ApplyJob, hashes::Hashes, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook, queue::Queue,
     reads::AppliedWaiters, stop::Stopper, waiters::Waiters, wal_loop::WalJob,
 };
 
@@ -82,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) leases: LeaseBook,
     pub(crate) watches: Arc<Watches>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) hashes: Hashes,
     pub(crate) ids: IdGenerator,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) stopper: Stopper,

@@ -95,6 +95,8 @@ impl Threads {
         join(&mut handles, "wal");
         shared.apply.close();
         join(&mut handles, "apply");
+        shared.hashes.jobs.close();
+        join(&mut handles, "hash");
         shared.waiters.fail_all(&NodeError::Stopped);
         shared.applied_waiters.fail_all(&NodeError::Stopped);
     }

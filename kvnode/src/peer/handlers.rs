@@ -76,6 +76,7 @@ async fn route(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
             allow(request, &Method::GET)?;
             json(members::encode_list(&peers.context().api.view().members()))
         }
+        "/members/hashkv" => hash_kv(peers, allow(request, &Method::GET)?).await,
         "/version" => json(peers.context().api.version_json()),
         "/downgrade/enabled" => {
             allow(request, &Method::GET)?;
@@ -231,6 +232,24 @@ fn open_stream(peers: &Arc<Peers>, request: &Request<Incoming>, rest: &str) -> A
 fn node(peers: &Arc<Peers>) -> Result<Node, Refusal> {
     let starting = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "etcdserver: server is starting");
     peers.context().api.node().ok_or_else(starting)
+}
+
+/// The hash of the key space up to a revision, for a member that compares.
+async fn hash_kv(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
+    let cluster = headers::text(request.headers(), headers::CLUSTER_ID).unwrap_or_default();
+    if !cluster.is_empty() && cluster != peers.context().local.cluster.to_string() {
+        return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, headers::CLUSTER_MISMATCH));
+    }
+    let data = whole(request, limits::ANSWER_BYTES).await?;
+    let revision = members::decode_hash_request(&data)
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "error unmarshalling request"))?;
+    match node(peers)?.hash_kv(revision).await {
+        Ok((hash, current)) => json(members::encode_hash(&hash, current)),
+        Err(e) => {
+            warn!("requested-revision" = revision.0, error = %e, "failed to get hashKV");
+            Err(Refusal::new(StatusCode::BAD_REQUEST, e.to_string()))
+        }
+    }
 }
 
 /// Promotes on behalf of whoever holds the token that another member hands on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use kvnode_mvcc::{
-    ClusterId, LeaseId, MemberId,
+    ClusterId, KeyHash, LeaseId, MemberId, ReadError, Revision,
     membership::{
         Member,
         json::{decode_member, encode_member},
@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     auth::Credentials,
-    node::{LeaseTtl, NodeError},
+    node::{
+        LeaseTtl, NodeError,
+        corruption::compare::{PeerAnswer, PeerSilence},
+    },
 };
 
 /// Members as a JSON array, as Go encodes it.
@@ -65,6 +68,100 @@ pub(crate) async fn fetch_version(dialer: &Dialer, url: &str, limit: Duration) -
     let (_, body) = dialer.call(url, request, limit).await?;
     let versions: Versions = serde_json::from_slice(&body).map_err(|e| malformed(e.to_string()))?;
     Ok(versions.server)
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct HashRequest {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    revision: i64,
+}
+
+/// Go leaves zeros out.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct HashAnswer {
+    header: HashHeader,
+    #[serde(skip_serializing_if = "is_zero")]
+    hash: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    compact_revision: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    hash_revision: i64,
+}
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct HashHeader {
+    #[serde(skip_serializing_if = "is_zero")]
+    revision: i64,
+}
+
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
+}
+
+/// Which revision a member asks the hash of.
+pub(crate) fn decode_hash_request(body: &[u8]) -> Result<Revision, serde_json::Error> {
+    serde_json::from_slice::<HashRequest>(body).map(|request| Revision(request.revision))
+}
+
+/// A hash, and the revision of the member that tells it, as a member expects them.
+pub(crate) fn encode_hash(hash: &KeyHash, current: Revision) -> Vec<u8> {
+    let answer = HashAnswer {
+        header: HashHeader { revision: current.0 },
+        hash: hash.hash,
+        compact_revision: hash.compact_revision.0,
+        hash_revision: hash.hash_revision.0,
+    };
+    // Numbers have a text.
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+fn decode_hash(body: &[u8]) -> Result<PeerAnswer, serde_json::Error> {
+    let answer: HashAnswer = serde_json::from_slice(body)?;
+    let hash = KeyHash {
+        hash: answer.hash,
+        compact_revision: Revision(answer.compact_revision),
+        hash_revision: Revision(answer.hash_revision),
+    };
+    Ok(PeerAnswer { hash, revision: Revision(answer.header.revision) })
+}
+
+/// The hash of a member's key space up to `revision`.
+pub(crate) async fn fetch_hash(
+    dialer: &Dialer,
+    url: &str,
+    cluster: ClusterId,
+    revision: Revision,
+    limit: Duration,
+) -> Result<PeerAnswer, PeerSilence> {
+    let unreachable = |why: &dyn std::fmt::Display| PeerSilence::Unreachable(why.to_string());
+    let body = serde_json::to_vec(&HashRequest { revision: revision.0 }).map_err(|e| unreachable(&e))?;
+    let request = Request::get("/members/hashkv")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(headers::CLUSTER_ID, cluster.to_string())
+        .body(dial::full(body))
+        .map_err(|e| unreachable(&e))?;
+    match dialer.call(url, request, limit).await {
+        Ok((_, body)) => decode_hash(&body).map_err(|e| unreachable(&e)),
+        Err(e) => Err(hash_refused(&e, revision).unwrap_or_else(|| unreachable(&e))),
+    }
+}
+
+fn hash_refused(error: &CallError, revision: Revision) -> Option<PeerSilence> {
+    let refusal = match error.refusal()? {
+        (StatusCode::BAD_REQUEST, text) if text.contains("required revision has been compacted") => {
+            ReadError::Compacted(revision)
+        }
+        (StatusCode::BAD_REQUEST, text) if text.contains("required revision is a future revision") => {
+            ReadError::FutureRevision(revision)
+        }
+        (StatusCode::PRECONDITION_FAILED, text) if text.contains(headers::CLUSTER_MISMATCH) => {
+            return Some(PeerSilence::OtherCluster);
+        }
+        _ => return None,
+    };
+    Some(PeerSilence::Read(refusal))
 }
 
 async fn post(
@@ -163,5 +260,16 @@ mod tests {
         let members = vec![member(1, false), member(u64::MAX, true)];
         assert_eq!(decode_list(&encode_list(&members)).expect("a list"), members);
         assert_eq!(encode_list(&[]), b"[]\n");
+    }
+
+    #[test]
+    fn a_hash_reads_as_gos() {
+        let hash = KeyHash { hash: 7, compact_revision: Revision(-1), hash_revision: Revision(3) };
+        let text = br#"{"header":{"revision":5},"hash":7,"compact_revision":-1,"hash_revision":3}"#;
+        assert_eq!(encode_hash(&hash, Revision(5)), text);
+        assert_eq!(decode_hash(text).expect("an answer"), PeerAnswer { hash, revision: Revision(5) });
+        assert!(decode_hash(b"{}").is_ok_and(|answer| answer.hash.hash == 0));
+        assert_eq!(decode_hash_request(b"{}").expect("a request"), Revision(0));
+        assert_eq!(decode_hash_request(br#"{"revision":3}"#).expect("a request"), Revision(3));
     }
 }

@@ -8,9 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kvnode_proto::raftpb::ConfState;
-use serde::{Deserialize, Serialize};
-
 use crate::{
     bolt::{BoltError, BucketSource, Layout, Reader},
     layout::DataDir,
@@ -87,8 +84,6 @@ pub struct Checkpoint {
     pub index: u64,
     /// Term of that entry.
     pub term: u64,
-    /// Who the members were, as raft counts them.
-    pub conf_state: Option<ConfState>,
     /// `storageVersion`, absent before etcd 3.6.
     pub storage_version: Option<String>,
 }
@@ -139,7 +134,7 @@ pub fn open(vfs: &dyn Vfs, data_dir: &DataDir) -> Result<Option<Checkpoint>, Che
     let reader = Reader::open(vfs, &path)?;
     let malformed = |field| CheckpointError::Malformed { path: path.clone(), field };
 
-    let mut checkpoint = Checkpoint { index: 0, term: 0, conf_state: None, storage_version: None, reader };
+    let mut checkpoint = Checkpoint { index: 0, term: 0, storage_version: None, reader };
     for item in checkpoint.reader.items("meta") {
         let (key, value) = item?;
         match &key[..] {
@@ -147,11 +142,6 @@ pub fn open(vfs: &dyn Vfs, data_dir: &DataDir) -> Result<Option<Checkpoint>, Che
                 checkpoint.index = be_u64(&value).ok_or_else(|| malformed("consistent_index"))?;
             }
             b"term" => checkpoint.term = be_u64(&value).ok_or_else(|| malformed("term"))?,
-            b"confState" => {
-                let json: ConfStateJson =
-                    serde_json::from_slice(&value).map_err(|_| malformed("confState"))?;
-                checkpoint.conf_state = Some(json.into());
-            }
             b"storageVersion" => {
                 let text = String::from_utf8(value.to_vec()).map_err(|_| malformed("storageVersion"))?;
                 if major_minor(&text).ok_or_else(|| malformed("storageVersion"))? > STORAGE_VERSION {
@@ -188,43 +178,4 @@ fn major_minor(version: &str) -> Option<(u32, u32)> {
     let (major, rest) = version.split_once('.')?;
     let minor = rest.split('.').next()?;
     Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// The members as etcd keeps them in the meta bucket.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct ConfStateJson {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    voters: Vec<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    learners: Vec<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    voters_outgoing: Vec<u64>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    learners_next: Vec<u64>,
-    auto_leave: bool,
-}
-
-impl From<ConfStateJson> for ConfState {
-    fn from(json: ConfStateJson) -> Self {
-        ConfState {
-            voters: json.voters,
-            learners: json.learners,
-            voters_outgoing: json.voters_outgoing,
-            learners_next: json.learners_next,
-            auto_leave: json.auto_leave,
-        }
-    }
-}
-
-impl From<ConfState> for ConfStateJson {
-    fn from(state: ConfState) -> Self {
-        ConfStateJson {
-            voters: state.voters,
-            learners: state.learners,
-            voters_outgoing: state.voters_outgoing,
-            learners_next: state.learners_next,
-            auto_leave: state.auto_leave,
-        }
-    }
 }

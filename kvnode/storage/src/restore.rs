@@ -13,10 +13,11 @@ use kvnode_proto::{
     raftpb::{ConfState, Entry, HardState},
     walpb,
 };
+use serde::Serialize;
 
 use crate::{
     bolt::{BoltError, BucketSource, Reader},
-    checkpoint::{self, CheckpointError, ConfStateJson},
+    checkpoint::{self, CheckpointError},
     identity::{Identity, IdentityError},
     layout::DataDir,
     snapshot_file::{self, SnapshotError, Trailer},
@@ -173,6 +174,32 @@ impl BucketSource for Overlay<'_> {
             "members_removed" => Box::new(std::iter::empty()),
             "meta" => Box::new(self.meta().into_iter()),
             other => Box::new(self.stored(other)),
+        }
+    }
+}
+
+/// The members as etcd keeps them in the meta bucket.
+#[derive(Serialize)]
+struct ConfStateJson {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    voters_outgoing: Vec<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learners_next: Vec<u64>,
+    auto_leave: bool,
+}
+
+impl From<ConfState> for ConfStateJson {
+    fn from(state: ConfState) -> Self {
+        ConfStateJson {
+            voters: state.voters,
+            learners: state.learners,
+            voters_outgoing: state.voters_outgoing,
+            learners_next: state.learners_next,
+            auto_leave: state.auto_leave,
         }
     }
 }

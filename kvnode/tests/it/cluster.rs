@@ -3,10 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -16,110 +12,14 @@ use kvnode_proto::etcdserverpb::{
     kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
 };
 use rustix::process::Signal;
-use tokio::task::JoinHandle;
-use tonic::{Status, transport::Channel};
 
 use crate::support::{
     Member, Options,
     certificates::Authority,
     cluster::{Cluster, keys, membership, put, status},
     free_ports,
+    writer::{Writer, assert_holds, channels, retry, run},
 };
-
-/// Writes one key after the other through all of `channels` in turn, and remembers what was acknowledged.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<BTreeMap<String, String>>>,
-    longest_gap: Arc<Mutex<Duration>>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Writer {
-    fn start(channels: &[Channel]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
-        let longest_gap = Arc::new(Mutex::new(Duration::ZERO));
-        let spawn = |task| {
-            let (channels, stop) = (channels.to_vec(), Arc::clone(&stop));
-            let (acknowledged, gap) = (Arc::clone(&acknowledged), Arc::clone(&longest_gap));
-            tokio::spawn(async move {
-                let mut last = Instant::now();
-                for n in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let (key, channel) = (format!("w{task}-{n:06}"), &channels[n % channels.len()]);
-                    match tokio::time::timeout(Duration::from_secs(2), put(channel, &key, "v")).await {
-                        Ok(Ok(())) => {
-                            acknowledged.lock().unwrap().insert(key, "v".to_owned());
-                            let mut gap = gap.lock().unwrap();
-                            *gap = (*gap).max(last.elapsed());
-                            last = Instant::now();
-                        }
-                        // A member that is down refuses at once.
-                        _ => tokio::time::sleep(Duration::from_millis(5)).await,
-                    }
-                }
-            })
-        };
-        let tasks = (0..4).map(spawn).collect();
-        Self { stop, acknowledged, longest_gap, tasks }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
-    }
-
-    async fn wait_for_more(&self, more: usize) {
-        let wanted = self.count() + more;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.count() < wanted {
-            assert!(Instant::now() < deadline, "writes do not go on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn end(self) -> BTreeMap<String, String> {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        Arc::try_unwrap(self.acknowledged).unwrap().into_inner().unwrap()
-    }
-}
-
-/// Calls until it succeeds; it may fail with `text` meanwhile: members count as healthy only after some seconds of being
-/// connected, and learners need time to catch up.
-async fn retry<T>(text: &str, call: impl AsyncFn() -> Result<tonic::Response<T>, Status>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match call().await {
-            Ok(answer) => return answer.into_inner(),
-            Err(e) => assert!(e.message().contains(text) && Instant::now() < deadline, "{e}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn assert_holds(found: &BTreeMap<String, String>, acknowledged: &BTreeMap<String, String>) {
-    let lost: Vec<_> = acknowledged.keys().filter(|key| !found.contains_key(*key)).collect();
-    assert!(
-        lost.is_empty(),
-        "{} of {} acknowledged writes are lost: {lost:?}",
-        lost.len(),
-        acknowledged.len()
-    );
-}
-
-/// Writers go on on a thread of their own while a test waits for a process.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().build().unwrap().block_on(future)
-}
-
-fn channels(cluster: &Cluster) -> Vec<Channel> {
-    cluster.members.iter().map(Member::channel).collect()
-}
 
 #[test]
 fn every_member_takes_writes_and_all_read_the_same() {
@@ -156,7 +56,7 @@ fn a_killed_leader_loses_no_acknowledged_write() {
             cluster.members[leader].restart();
         }
         writer.wait_for_more(50).await;
-        eprintln!("longest time without a write: {:?}", writer.longest_gap.lock().unwrap());
+        eprintln!("longest time without a write: {:?}", writer.longest_gap());
         let acknowledged = writer.end().await;
         for member in &cluster.members {
             assert_holds(&keys(member, false).await.unwrap(), &acknowledged);
@@ -345,7 +245,7 @@ fn leadership_moves_on_request_and_before_an_orderly_end() {
         cluster.members[to].signal(Signal::TERM);
         cluster.members[to].wait();
         writer.wait_for_more(100).await;
-        eprintln!("longest time without a write: {:?}", writer.longest_gap.lock().unwrap());
+        eprintln!("longest time without a write: {:?}", writer.longest_gap());
         let acknowledged = writer.end().await;
         let rest = cluster.other_than(to);
         assert!(cluster.members[to].log_text().contains("leadership transfer finished"));

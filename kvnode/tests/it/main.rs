@@ -1,13 +1,16 @@
 //! Promises of the `kvnode` program, kept by running it: processes, sockets, files, and etcd's own tools.
 
 mod cluster;
+mod corruption;
 mod downgrade;
 mod gateway;
 mod gateway_streams;
 mod health;
+mod interchange;
 mod kv;
 mod lease;
 mod maintenance;
+mod mixed;
 mod process;
 mod recipes;
 mod snapshot;

@@ -8,6 +8,8 @@ pub mod change;
 pub mod id;
 pub mod json;
 
+use kvnode_proto::raftpb::ConfState;
+
 use crate::ids::MemberId;
 
 pub use change::{ConfChangeOutcome, MembershipError, Readiness};
@@ -52,4 +54,16 @@ pub(crate) struct Membership {
     pub(crate) cluster_version: Option<String>,
     /// `None` until a downgrade was ever asked for.
     pub(crate) downgrade: Option<Downgrade>,
+}
+
+impl Membership {
+    /// The members as raft counts them; `None` while there are none.
+    pub(crate) fn conf_state(&self) -> Option<ConfState> {
+        let ids = |learners| {
+            let found = self.members.values().filter(move |member| member.is_learner == learners);
+            found.map(|member| member.id.0).collect()
+        };
+        let state = ConfState { voters: ids(false), learners: ids(true), ..ConfState::default() };
+        (!self.members.is_empty()).then_some(state)
+    }
 }

@@ -21,6 +21,7 @@ use crate::{
         Node,
         apply_loop::{ApplyLoop, WatchListener},
         checkpoint::Checkpoints,
+        corruption, hashes,
         downgrade,
         id_gen::IdGenerator,
         identity::TokenListener,
@@ -129,6 +130,7 @@ pub(super) fn assemble(
         applied_waiters: Default::default(),
         reader: store.reader(),
         watches: Watches::new(view.clone(), watch_limits(config)),
+        hashes: Default::default(),
         leases: LeaseBook::new(view.leases(), checkpoints),
         tokens,
         metrics,
@@ -171,6 +173,8 @@ pub(super) fn assemble(
     let log = WalLoop { shared: Arc::clone(&shared), wal, transport: peers.clone(), sync: sync_mode(config) };
     threads.spawn("wal", &shared, move || log.run());
     threads.spawn("apply", &shared, move || apply.run());
+    let hasher = Arc::clone(&shared);
+    threads.spawn("hash", &shared, move || hashes::run(&hasher));
     let raft_loop = RaftLoop::new(Arc::clone(&shared), core, peers.clone());
     threads.spawn("raft", &shared, move || raft_loop.run());
     spawn_tasks(config, &runtime, &node, &peers);
@@ -183,6 +187,12 @@ fn spawn_tasks(config: &Config, runtime: &runtime::Handle, node: &Node, peers: &
     runtime.spawn(publish::cluster_version(node.clone()));
     runtime.spawn(downgrade::prepare(node.clone()));
     runtime.spawn(leases::drive(node.clone()));
+    if !config.corrupt_check_time.is_zero() {
+        runtime.spawn(corruption::periodic(node.clone(), config.corrupt_check_time));
+    }
+    if config.features.compact_hash_check {
+        runtime.spawn(corruption::compactions(node.clone(), config.compact_hash_check_time));
+    }
     if config.initial_election_tick_advance {
         let (peers, ticks) = (Arc::clone(peers), usize::try_from(config.election_ticks()).unwrap_or(1));
         runtime.spawn(publish::advance_election(

@@ -6,6 +6,7 @@
 //! A data directory is never given a second life: one that holds an identity but no log, or another cluster's, is refused.
 
 mod assemble;
+mod force;
 mod fresh;
 mod join;
 mod recover;
@@ -15,7 +16,7 @@ mod ticket;
 
 use std::{path::PathBuf, sync::Arc};
 
-use kvnode_mvcc::membership::Member;
+use kvnode_mvcc::{MemberId, Revision, membership::Member};
 use kvnode_raft::DurableState;
 use kvnode_storage::{
     checkpoint::CheckpointError,
@@ -30,7 +31,7 @@ use crate::{
     auth::Tokens, client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError,
 };
 
-use super::{Identity, Node, checkpoint::InstallError};
+use super::{Identity, Node, checkpoint::InstallError, corruption};
 
 /// What a member waits for before it can serve. Shared with the health endpoint before the member exists.
 #[derive(Debug)]
@@ -96,6 +97,14 @@ pub enum StartError {
         member: String,
         /// Of which cluster.
         cluster: String,
+    },
+    /// A peer has other data at the same revision. The words are etcd's.
+    #[error(
+        "{member} found data inconsistency with peers; replace this member: remove it, and add it again with an empty volume"
+    )]
+    Inconsistent {
+        /// This member.
+        member: MemberId,
     },
     /// Flags that do not name this member.
     #[error("{0}")]
@@ -170,7 +179,11 @@ async fn start_on(
     boot: &Boot,
 ) -> Result<Node, StartError> {
     let recovered = if Wal::exists(&*disk.vfs, &disk.wal_dir)? {
-        recover::recover(config, disk, boot).await?
+        let recovered = recover::recover(config, disk, boot).await?;
+        if config.features.initial_corrupt_check {
+            initial_check(config, &recovered).await?;
+        }
+        recovered
     } else {
         recover::refuse_second_life(config, disk)?;
         fresh::begin(config, disk, boot).await?
@@ -179,4 +192,15 @@ async fn start_on(
     let node = assemble::assemble(config, disk, recovered, metrics, tokens)?;
     boot.done();
     Ok(node)
+}
+
+/// Refuses to take part with other data than the peers have.
+async fn initial_check(config: &Config, recovered: &Recovered) -> Result<(), StartError> {
+    let (view, own) = (recovered.store.view(), &recovered.identity);
+    let hash = view.hash_kv(Revision(0)).map_err(|e| StartError::Restore(e.to_string()))?;
+    let (dialer, limit) = (assemble::dialer(config)?, config.request_timeout());
+    match corruption::initial_check(&dialer, own, &view.members(), hash, limit).await {
+        true => Ok(()),
+        false => Err(StartError::Inconsistent { member: own.member }),
+    }
 }

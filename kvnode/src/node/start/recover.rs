@@ -10,7 +10,7 @@ use kvnode_storage::{
 };
 use tracing::{info, warn};
 
-use super::{Boot, Disk, Recovered, StartError, assemble, fresh, ticket};
+use super::{Boot, Disk, Recovered, StartError, assemble, force, fresh, ticket};
 use crate::{
     flags::config::Config,
     node::{Identity, checkpoint as install},
@@ -43,7 +43,7 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
         check_cluster(config, disk, identity)?;
     }
     let (opened, mark) = open_checkpoint(disk)?;
-    let (wal, replay) = open_log(disk, &mark)?;
+    let (mut wal, replay) = open_log(disk, &mark)?;
     let found = Identity {
         cluster: ClusterId(replay.metadata.cluster_id),
         member: MemberId(replay.metadata.node_id),
@@ -67,23 +67,24 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
         "snapshot-index" = mark.index,
         "restarting local member"
     );
-    let (store, applied, conf_state) = match &opened {
-        Some(checkpoint) => (
-            install::restore(assemble::store_config(config), &checkpoint.reader)?,
-            checkpoint.index,
-            checkpoint.conf_state.clone().unwrap_or_default(),
-        ),
-        None => (Store::new(assemble::store_config(config)), 0, mark.conf_state.clone().unwrap_or_default()),
+    let (store, applied) = match &opened {
+        Some(checkpoint) => {
+            (install::restore(assemble::store_config(config), &checkpoint.reader)?, checkpoint.index)
+        }
+        None => (Store::new(assemble::store_config(config)), 0),
     };
     // None if it joined and stopped before its log told it who the others are: they introduce themselves when they send.
     let remotes = store.view().members();
-    let raft = DurableState {
+    let mut raft = DurableState {
         start: LogStart { index: mark.index, term: mark.term },
         entries: replay.entries,
         hard_state: replay.hard_state,
         applied,
-        conf_state,
+        conf_state: store.view().conf_state().unwrap_or_default(),
     };
+    if config.force_new_cluster {
+        force::leave_alone(found.member, &remotes, &mut wal, &mut raft)?;
+    }
     Ok(Recovered { identity: found, wal, raft, store, remotes })
 }
 

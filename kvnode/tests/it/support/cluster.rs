@@ -2,17 +2,19 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use kvnode_proto::etcdserverpb::{
-    PutRequest, RangeRequest, StatusRequest, cluster_client::ClusterClient, kv_client::KvClient,
+    HashKvRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, PutRequest,
+    RangeRequest, StatusRequest, cluster_client::ClusterClient, kv_client::KvClient,
     maintenance_client::MaintenanceClient,
 };
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
-use super::{Member, Options, certificates::Files, free_ports};
+use super::{KVNODE, Member, Options, certificates::Files, free_ports, writer::retry};
 
 /// Longer than anything takes on a busy machine; only a failing test waits that long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +50,11 @@ impl Cluster {
     }
 
     fn start_over(scheme: &str, arguments: &[&str]) -> Self {
+        Self::start_mixed([Path::new(KVNODE); 3], scheme, arguments)
+    }
+
+    /// As [`Self::start_with`], each member of a program of its own; with a scheme for peers.
+    pub fn start_mixed(programs: [&Path; 3], scheme: &str, arguments: &[&str]) -> Self {
         let urls = free_ports::<3>().map(|port| format!("{scheme}://127.0.0.1:{port}")).to_vec();
         let mut cluster = Self {
             members: Vec::new(),
@@ -55,8 +62,8 @@ impl Cluster {
             peer_urls: urls.clone(),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
         };
-        for n in 0..3 {
-            let member = cluster.launch(n, "new", &urls);
+        for (n, program) in programs.into_iter().enumerate() {
+            let member = cluster.launch(program, n, "new", &urls);
             cluster.members.push(member);
         }
         for member in &cluster.members {
@@ -65,7 +72,7 @@ impl Cluster {
         cluster
     }
 
-    fn launch(&self, n: usize, state: &str, urls: &[String]) -> Member {
+    fn launch(&self, program: &Path, n: usize, state: &str, urls: &[String]) -> Member {
         let mut arguments = vec![
             format!("--name=m{n}"),
             format!("--listen-peer-urls={}", urls[n]),
@@ -75,7 +82,7 @@ impl Cluster {
         ];
         arguments.extend(self.arguments.iter().cloned());
         let options = Options { arguments, scheme_tls: false };
-        Member::launch_in(&self.dir.path().join(format!("m{n}")), options)
+        Member::launch_as(program, &self.dir.path().join(format!("m{n}-{}", self.peer_port(n))), options)
     }
 
     /// Reserves a peer URL for a further member.
@@ -88,10 +95,71 @@ impl Cluster {
 
     /// Starts a member that was added with the last reserved URL.
     pub fn join(&mut self) {
+        self.join_as(Path::new(KVNODE));
+    }
+
+    /// As [`Self::join`], with a member of another program.
+    pub fn join_as(&mut self, program: &Path) {
         let n = self.peer_urls.len() - 1;
-        let member = self.launch(n, "existing", &self.peer_urls);
+        let member = self.launch(program, n, "existing", &self.peer_urls);
         member.wait_for_log("ready to serve client requests");
         self.members.push(member);
+    }
+
+    /// Replaces member `n` by one of another program with an empty volume: as a learner first, promoted when it has caught
+    /// up, by way of another member.
+    pub async fn replace(&mut self, n: usize, program: &Path) {
+        let id = status(&self.members[n]).await.unwrap().header.unwrap().member_id;
+        let client = membership(&self.members[self.other_than(n)]);
+        let removal = MemberRemoveRequest { id };
+        retry("etcdserver: ", async || client.clone().member_remove(removal).await).await;
+        self.members[n].kill();
+        let [port] = free_ports();
+        let scheme = self.peer_urls[n].split(':').next().unwrap().to_owned();
+        self.peer_urls[n] = format!("{scheme}://127.0.0.1:{port}");
+        let addition = MemberAddRequest { peer_ur_ls: vec![self.peer_urls[n].clone()], is_learner: true };
+        let added = retry("etcdserver: ", async || client.clone().member_add(addition.clone()).await).await;
+        self.members[n] = self.launch(program, n, "existing", &self.peer_urls);
+        self.members[n].wait_for_log("ready to serve client requests");
+        let promotion = MemberPromoteRequest { id: added.member.unwrap().id };
+        retry("in sync with leader", async || client.clone().member_promote(promotion).await).await;
+        let channel = self.members[n].channel();
+        // It learns of its promotion a moment after the leader.
+        retry("not supported for learner", async || {
+            put(&channel, "promoted", "v").await.map(tonic::Response::new)
+        })
+        .await;
+    }
+
+    /// Makes member `n` the leader.
+    pub async fn lead(&self, n: usize) {
+        let target_id = status(&self.members[n]).await.unwrap().header.unwrap().member_id;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.leader().await;
+            if leader == n {
+                return;
+            }
+            let mut client = MaintenanceClient::new(self.members[leader].channel());
+            if let Err(e) = client.move_leader(MoveLeaderRequest { target_id }).await {
+                // One that has just caught up may need another try.
+                assert!(Instant::now() < deadline, "{e}");
+            }
+        }
+    }
+
+    /// Compares the members' data at one revision that all of them have.
+    pub async fn assert_equal_hashes(&self) {
+        let revision = status(&self.members[0]).await.unwrap().header.unwrap().revision;
+        let request = HashKvRequest { revision };
+        let mut found = Vec::new();
+        for member in &self.members {
+            let client = MaintenanceClient::new(member.channel());
+            let answer = retry("required revision is a future", async || client.clone().hash_kv(request).await);
+            let answer = answer.await;
+            found.push((answer.hash, answer.compact_revision, answer.hash_revision));
+        }
+        assert!(found.iter().all(|hash| *hash == found[0]), "at revision {revision}: {found:?}");
     }
 
     /// Where member `n` listens for its peers.

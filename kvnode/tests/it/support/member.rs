@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +36,7 @@ impl Options {
 pub struct Member {
     child: Child,
     log: Arc<Log>,
+    program: PathBuf,
     arguments: Vec<String>,
     pub client_port: u16,
     pub metrics_port: u16,
@@ -102,6 +103,11 @@ impl Member {
 
     /// Starts a single member on a given data directory.
     pub fn launch_in(data_dir: &Path, options: Options) -> Self {
+        Self::launch_as(Path::new(KVNODE), data_dir, options)
+    }
+
+    /// Starts a single member of kvnode's or etcd's program on a given data directory.
+    pub fn launch_as(program: &Path, data_dir: &Path, options: Options) -> Self {
         let [client_port, peer_port, metrics_port] = free_ports();
         let scheme = if options.scheme_tls { "https" } else { "http" };
         let mut arguments = vec![
@@ -112,11 +118,18 @@ impl Member {
             format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
             format!("--listen-metrics-urls=http://127.0.0.1:{metrics_port}"),
         ];
+        if program != Path::new(KVNODE) {
+            // etcd insists on it where nothing is as by default.
+            let name = options.arguments.iter().find_map(|argument| argument.strip_prefix("--name="));
+            let name = name.unwrap_or("default");
+            arguments.push(format!("--initial-cluster={name}=http://127.0.0.1:{peer_port}"));
+        }
         arguments.extend(options.arguments);
-        let (child, log) = spawn(&arguments);
+        let (child, log) = spawn(program, &arguments);
         Self {
             child,
             log,
+            program: program.to_owned(),
             arguments,
             client_port,
             metrics_port,
@@ -140,7 +153,26 @@ impl Member {
 
     /// Starts the ended process again with the same arguments.
     pub fn launch_again(&mut self) {
-        (self.child, self.log) = spawn(&self.arguments);
+        (self.child, self.log) = spawn(&self.program, &self.arguments);
+    }
+
+    /// Lets another program go on where the ended one stopped, at the same place with the same arguments, and waits until
+    /// it serves.
+    pub fn restart_as(&mut self, program: &Path) {
+        self.launch_again_as(program);
+        self.wait_for_log("ready to serve client requests");
+    }
+
+    /// As [`Self::restart_as`], without waiting.
+    pub fn launch_again_as(&mut self, program: &Path) {
+        self.program = program.to_owned();
+        self.launch_again();
+    }
+
+    /// Ends the process as a service manager would.
+    pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+        self.wait();
     }
 
     /// Starts the ended process again and waits until it serves.
@@ -163,7 +195,8 @@ impl Member {
     }
 
     pub fn log_text(&self) -> String {
-        self.log.lines.lock().unwrap().0.join("\n")
+        // A wait that failed has poisoned it.
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -223,8 +256,11 @@ impl Drop for Member {
     }
 }
 
-fn spawn(arguments: &[String]) -> (Child, Arc<Log>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_kvnode"))
+/// The program under test.
+pub const KVNODE: &str = env!("CARGO_BIN_EXE_kvnode");
+
+fn spawn(program: &Path, arguments: &[String]) -> (Child, Arc<Log>) {
+    let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

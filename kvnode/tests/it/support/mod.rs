@@ -3,13 +3,15 @@
 pub mod certificates;
 pub mod cluster;
 pub mod etcdctl;
+pub mod facts;
 pub mod http;
 pub mod member;
+pub mod writer;
 
 use std::net::TcpListener;
 
 pub use etcdctl::Etcdctl;
-pub use member::{Member, Options};
+pub use member::{KVNODE, Member, Options};
 
 /// Ports that nobody listens on right now.
 pub fn free_ports<const N: usize>() -> [u16; N] {

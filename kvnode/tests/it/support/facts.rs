@@ -1,0 +1,74 @@
+//! What must stay the same when another program takes over a member's files.
+
+use std::collections::BTreeMap;
+
+use kvnode_proto::etcdserverpb::{
+    AlarmRequest, HashKvRequest, HashRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberListRequest,
+    StatusRequest, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+};
+
+use super::{
+    Member,
+    cluster::{keys, membership},
+};
+
+/// Everything replicated that a client can see, and etcd's own hashes of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    pub revision: i64,
+    /// `HashKV`: hash, compacted and hashed revision.
+    pub hash_kv: (u32, i64, i64),
+    /// `Hash`: of all buckets of the file, so of users, leases, alarms, members and versions, too.
+    pub hash: u32,
+    pub ids: (u64, u64),
+    pub members: Vec<kvnode_proto::etcdserverpb::Member>,
+    /// ID, granted time and keys.
+    pub leases: BTreeMap<i64, (i64, Vec<Vec<u8>>)>,
+    pub alarms: Vec<(u64, i32)>,
+    pub keys: BTreeMap<String, String>,
+    pub storage_version: String,
+}
+
+impl Facts {
+    pub async fn of(member: &Member) -> Self {
+        let channel = member.channel();
+        let mut maintenance = MaintenanceClient::new(channel.clone());
+        // A linearizable read first: what was acknowledged before is applied then.
+        let keys = keys(member, false).await.unwrap();
+        let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        let hash_kv = maintenance.hash_kv(HashKvRequest { revision: 0 }).await.unwrap().into_inner();
+        let hash = maintenance.hash(HashRequest {}).await.unwrap().into_inner().hash;
+        let header = hash_kv.header.unwrap();
+        let members = membership(member)
+            .member_list(MemberListRequest { linearizable: true })
+            .await
+            .unwrap()
+            .into_inner()
+            .members;
+        let alarms = maintenance.alarm(AlarmRequest::default()).await.unwrap().into_inner().alarms;
+        Self {
+            revision: header.revision,
+            hash_kv: (hash_kv.hash, hash_kv.compact_revision, hash_kv.hash_revision),
+            hash,
+            ids: (header.cluster_id, header.member_id),
+            members,
+            leases: leases(member).await,
+            alarms: alarms.iter().map(|a| (a.member_id, a.alarm)).collect(),
+            keys,
+            storage_version: status.storage_version,
+        }
+    }
+}
+
+async fn leases(member: &Member) -> BTreeMap<i64, (i64, Vec<Vec<u8>>)> {
+    let mut client = LeaseClient::new(member.channel());
+    let mut found = BTreeMap::new();
+    for lease in client.lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner().leases {
+        let request = LeaseTimeToLiveRequest { id: lease.id, keys: true };
+        let ttl = client.lease_time_to_live(request).await.unwrap().into_inner();
+        let mut keys: Vec<Vec<u8>> = ttl.keys.iter().map(|key| key.to_vec()).collect();
+        keys.sort();
+        found.insert(lease.id, (ttl.granted_ttl, keys));
+    }
+    found
+}
