@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use crate::{auth::Tokens, metrics::Metrics, watches::Watches};
 
 use super::{
-    NodeError, apply_loop::ApplyJob, hashes::Hashes, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook, queue::Queue,
-    reads::AppliedWaiters, stop::Stopper, waiters::Waiters, wal_loop::WalJob,
+    NodeError, apply_loop::ApplyJob, hashes::Hashes, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook,
+    queue::Queue, reads::AppliedWaiters, stop::Stopper, waiters::Waiters, wal_loop::WalJob,
 };
 
 /// Who this member is.

@@ -158,7 +158,9 @@ fn compactions_are_hashed_as_etcd_does_and_compared() {
             let told: Vec<_> = found.iter().map(|f| f.as_ref().map_err(|e| e.message())).collect();
             assert!(told.iter().all(|t| *t == told[0]), "at revision {revision}: {told:?}");
             match &told[0] {
-                Ok((_, compacted, at)) => assert!(revision > 4 && *at == revision && *compacted == revision - 2),
+                Ok((_, compacted, at)) => {
+                    assert!(revision > 4 && *at == revision && *compacted == revision - 2)
+                }
                 Err(e) => assert!(revision == 4 && e.contains("compacted"), "at revision {revision}: {e}"),
             }
         }

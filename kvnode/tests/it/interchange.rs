@@ -64,8 +64,7 @@ async fn add_users(channel: &Channel) {
 }
 
 async fn alarm(channel: &Channel, action: AlarmAction, member_id: u64) {
-    let request =
-        AlarmRequest { action: action as i32, member_id, alarm: AlarmType::Nospace as i32 };
+    let request = AlarmRequest { action: action as i32, member_id, alarm: AlarmType::Nospace as i32 };
     MaintenanceClient::new(channel.clone()).alarm(request).await.unwrap();
 }
 
@@ -237,7 +236,9 @@ fn restored(member: &Member, restorer: &[&str], flags: &[&str], dir: &Path, name
 
 #[test]
 fn what_a_snapshot_is_restored_to_runs_under_both_programs_in_turn() {
-    let (Some(etcd), Some(etcdutl), Some(_)) = (find("etcd"), find("etcdutl"), find("etcdctl")) else { return };
+    let (Some(etcd), Some(etcdutl), Some(_)) = (find("etcd"), find("etcdutl"), find("etcdctl")) else {
+        return;
+    };
     let etcdutl = etcdutl.display().to_string();
     let dir = tempfile::tempdir().unwrap();
     let bumped = ["--bump-revision", "1000", "--mark-compacted"];
@@ -249,7 +250,8 @@ fn what_a_snapshot_is_restored_to_runs_under_both_programs_in_turn() {
         (Path::new(KVNODE), &[KVNODE, "snapshot"], &[]),
     ];
     for (n, (source, restorer, flags)) in cases.into_iter().enumerate() {
-        let mut member = Member::launch_as(source, &dir.path().join(format!("source-{n}")), Options::default());
+        let mut member =
+            Member::launch_as(source, &dir.path().join(format!("source-{n}")), Options::default());
         member.wait_for_log("ready to serve client requests");
         block_on(async {
             write_some(&member.channel(), 1).await;
@@ -257,7 +259,8 @@ fn what_a_snapshot_is_restored_to_runs_under_both_programs_in_turn() {
             let data = restored(&member, restorer, flags, dir.path(), &format!("restored-{n}"));
             member.kill();
             // The first to run it is another program than the second.
-            let (first, second) = if n % 2 == 0 { (kvnode(), etcd.clone()) } else { (etcd.clone(), kvnode()) };
+            let (first, second) =
+                if n % 2 == 0 { (kvnode(), etcd.clone()) } else { (etcd.clone(), kvnode()) };
             let mut member = Member::launch_as(&first, &data, Options::with(&["--name=core-9"]));
             member.wait_for_log("ready to serve client requests");
             let after = Facts::of(&member).await;
@@ -303,7 +306,10 @@ fn a_member_goes_on_alone_with_what_it_has() {
         if let Some(etcd) = find("etcd") {
             alone.restart_as(&etcd);
             let again = Facts::of(&alone).await;
-            assert_eq!((again.members, again.keys, again.hash_kv), (facts.members, facts.keys, facts.hash_kv));
+            assert_eq!(
+                (again.members, again.keys, again.hash_kv),
+                (facts.members, facts.keys, facts.hash_kv)
+            );
         }
     });
 }

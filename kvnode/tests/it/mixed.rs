@@ -110,8 +110,7 @@ fn peers_of_both_kinds_trust_each_other_by_certificate() {
 /// Replaces all members of one program by another, one by one, while a writer reads back what it wrote.
 fn replace_all(from: &Path, to: &[PathBuf]) {
     // Every joiner needs a snapshot; membership changes need not wait until connections are old.
-    let flags =
-        ["--snapshot-count=50", "--snapshot-catchup-entries=5", "--strict-reconfig-check=false"];
+    let flags = ["--snapshot-count=50", "--snapshot-catchup-entries=5", "--strict-reconfig-check=false"];
     let mut cluster = Cluster::start_mixed([from; 3], "http", &flags);
     run(async {
         let writer = Writer::start_verifying(&channels(&cluster));

@@ -104,8 +104,7 @@ pub async fn hash(call: Call, _: HashRequest) -> Result<HashResponse, Status> {
 pub async fn hash_kv(call: Call, request: HashKvRequest) -> Result<HashKvResponse, Status> {
     call.admin().await?;
     let started = Instant::now();
-    let (result, revision) =
-        call.services.node.hash_kv(Revision(request.revision)).await.map_err(status)?;
+    let (result, revision) = call.services.node.hash_kv(Revision(request.revision)).await.map_err(status)?;
     call.services.metrics.mvcc.hash_rev_seconds.observe(started.elapsed().as_secs_f64());
     Ok(HashKvResponse {
         header: Some(call.services.header(revision)),

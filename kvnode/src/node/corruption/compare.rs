@@ -121,8 +121,9 @@ impl CompactionVerdict {
 
 /// Judges the hashes of one compaction: the leader's own and what its peers answered.
 pub(crate) fn judge_compaction(own: MemberId, hash: &KeyHash, peers: &[PeerHash]) -> CompactionVerdict {
-    let comparable =
-        |peer: &&PeerHash| peer.answer.as_ref().is_ok_and(|a| a.hash.compact_revision == hash.compact_revision);
+    let comparable = |peer: &&PeerHash| {
+        peer.answer.as_ref().is_ok_and(|a| a.hash.compact_revision == hash.compact_revision)
+    };
     let mut groups = BTreeMap::from([(hash.hash, vec![own])]);
     let mut checked = 0;
     for peer in peers.iter().filter(comparable) {

@@ -9,16 +9,14 @@ pub(crate) mod compare;
 use std::time::Duration;
 
 use kvnode_mvcc::{KeyHash, MemberId, ReadError, Revision, membership::Member};
-use kvnode_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, InternalRaftRequest, alarm_request::AlarmAction,
-};
+use kvnode_proto::etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, alarm_request::AlarmAction};
 use kvnode_raft::Role;
 use tokio::time;
 use tracing::{error, info, warn};
 
 use super::{Identity, Node, NodeError};
 use crate::peer::{Dialer, members};
-use compare::{Comparison, CompactionVerdict, PeerHash, PeerSilence, compare, judge_compaction, suspects};
+use compare::{CompactionVerdict, Comparison, PeerHash, PeerSilence, compare, judge_compaction, suspects};
 
 /// Asks all other members for their hash at `revision`.
 async fn ask(

@@ -7,8 +7,8 @@ use std::{
 };
 
 use kvnode_proto::etcdserverpb::{
-    HashKvRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, PutRequest,
-    RangeRequest, StatusRequest, cluster_client::ClusterClient, kv_client::KvClient,
+    HashKvRequest, MemberAddRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
+    PutRequest, RangeRequest, StatusRequest, cluster_client::ClusterClient, kv_client::KvClient,
     maintenance_client::MaintenanceClient,
 };
 use tempfile::TempDir;
@@ -114,6 +114,8 @@ impl Cluster {
         let removal = MemberRemoveRequest { id };
         retry("etcdserver: ", async || client.clone().member_remove(removal).await).await;
         self.members[n].kill();
+        // etcd waits for ever for the outcome of a change that an old leader took with it.
+        self.leader().await;
         let [port] = free_ports();
         let scheme = self.peer_urls[n].split(':').next().unwrap().to_owned();
         self.peer_urls[n] = format!("{scheme}://127.0.0.1:{port}");
@@ -155,7 +157,8 @@ impl Cluster {
         let mut found = Vec::new();
         for member in &self.members {
             let client = MaintenanceClient::new(member.channel());
-            let answer = retry("required revision is a future", async || client.clone().hash_kv(request).await);
+            let answer =
+                retry("required revision is a future", async || client.clone().hash_kv(request).await);
             let answer = answer.await;
             found.push((answer.hash, answer.compact_revision, answer.hash_revision));
         }
