@@ -280,3 +280,23 @@ fn attach_leases(state: &mut State) {
         ControlFlow::Continue(())
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_count_and_not_the_configuration_beside_them() {
+        let rows = |bucket| match bucket {
+            "meta" => vec![(Bytes::from("confState"), Bytes::from(r#"{"voters":[7],"auto_leave":false}"#))],
+            "members" => vec![
+                (Bytes::from("a"), Bytes::from(r#"{"id":10,"peerURLs":["http://a:1"]}"#)),
+                (Bytes::from("b"), Bytes::from(r#"{"id":11,"peerURLs":["http://b:1"],"isLearner":true}"#)),
+            ],
+            _ => Vec::new(),
+        };
+        let store = Store::restore(Config::default(), rows).expect("sound rows");
+        let found = store.view().conf_state().expect("members");
+        assert_eq!((found.voters, found.learners), (vec![10], vec![11]));
+    }
+}

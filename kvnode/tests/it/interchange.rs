@@ -6,11 +6,13 @@ use std::{
     process::Command,
 };
 
+use kvnode_proto::authpb::{Permission, UserAddOptions};
 use kvnode_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, AuthRoleAddRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
-    CompactionRequest, DefragmentRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp,
-    TxnRequest, alarm_request::AlarmAction, auth_client::AuthClient, kv_client::KvClient,
-    lease_client::LeaseClient, maintenance_client::MaintenanceClient, request_op::Request,
+    AlarmRequest, AlarmType, AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest,
+    AuthUserAddRequest, AuthUserGrantRoleRequest, AuthenticateRequest, CompactionRequest, DefragmentRequest,
+    DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp, TxnRequest, alarm_request::AlarmAction,
+    auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient, request_op::Request,
 };
 use tonic::transport::Channel;
 
@@ -53,14 +55,21 @@ async fn write_some(channel: &Channel, round: i64) {
     }
 }
 
-async fn add_users(channel: &Channel) {
+/// A user whose password is `pw`, with a new role.
+async fn add_user(channel: &Channel, name: &str, role: &str) {
     let mut auth = AuthClient::new(channel.clone());
-    auth.role_add(AuthRoleAddRequest { name: "reader".into() }).await.unwrap();
-    let user =
-        AuthUserAddRequest { name: "ann".into(), password: "pw".into(), ..AuthUserAddRequest::default() };
+    auth.role_add(AuthRoleAddRequest { name: role.into() }).await.unwrap();
+    let perm = Permission { perm_type: 0, key: "k".into(), range_end: "l".into() };
+    let grant = AuthRoleGrantPermissionRequest { name: role.into(), perm: Some(perm) };
+    auth.role_grant_permission(grant).await.unwrap();
+    let user = AuthUserAddRequest {
+        name: name.into(),
+        password: "pw".into(),
+        options: Some(UserAddOptions { no_password: false }),
+        ..AuthUserAddRequest::default()
+    };
     auth.user_add(user).await.unwrap();
-    let grant = AuthUserGrantRoleRequest { user: "ann".into(), role: "reader".into() };
-    auth.user_grant_role(grant).await.unwrap();
+    auth.user_grant_role(AuthUserGrantRoleRequest { user: name.into(), role: role.into() }).await.unwrap();
 }
 
 async fn alarm(channel: &Channel, action: AlarmAction, member_id: u64) {
@@ -90,7 +99,7 @@ fn a_single_member_goes_from_etcd_to_kvnode_and_back_with_everything() {
     block_on(async {
         let channel = member.channel();
         write_some(&channel, 1).await;
-        add_users(&channel).await;
+        add_user(&channel, "ann", "reader").await;
         let id = Facts::of(&member).await.ids.1;
         alarm(&channel, AlarmAction::Activate, id).await;
         let facts = Facts::of(&member).await;
@@ -128,6 +137,21 @@ fn a_single_member_goes_from_etcd_to_kvnode_and_back_with_everything() {
         let facts = Facts::of(&member).await;
         member.terminate();
         hand_to(&mut member, &kvnode(), &facts).await;
+
+        // Whoever knew a password does so under the other program.
+        add_user(&channel, "root", "root").await;
+        AuthClient::new(channel.clone()).auth_enable(AuthEnableRequest {}).await.unwrap();
+        for program in [&etcd, &kvnode()] {
+            member.terminate();
+            member.restart_as(program);
+            let channel = member.channel();
+            let refused = put(&channel, "k", "v").await.unwrap_err();
+            assert_eq!(refused.message(), "etcdserver: user name is empty");
+            let known = AuthenticateRequest { name: "ann".into(), password: "pw".into() };
+            AuthClient::new(channel.clone()).authenticate(known).await.unwrap();
+            let unknown = AuthenticateRequest { name: "ann".into(), password: "wrong".into() };
+            assert!(AuthClient::new(channel.clone()).authenticate(unknown).await.is_err());
+        }
     });
 }
 
@@ -144,7 +168,7 @@ fn a_member_of_the_version_before_is_taken_over_with_everything() {
         for round in 1..4 {
             write_some(&channel, round).await;
         }
-        add_users(&channel).await;
+        add_user(&channel, "ann", "reader").await;
         let before = Facts::of(&member).await;
         assert_eq!(before.storage_version, "3.6.0");
         member.terminate();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use kvnode_mvcc::{
     BUCKETS, CompactionHashes, Config, MemberId, PastCompaction, RaftIndex, Readiness, Revision,
-    ScrubProgress, Store, Term, is_read_only,
+    ScrubProgress, Store, Term, View, is_read_only,
     membership::{
         Member,
         json::{ChangeContext, encode_context, encode_member},
@@ -33,7 +33,7 @@ use kvnode_proto::{
     membershippb::{
         Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
     },
-    raftpb::{ConfChange, ConfChangeType},
+    raftpb::{ConfChange, ConfChangeType, ConfState},
 };
 
 use crate::render;
@@ -407,7 +407,10 @@ impl World {
         let change = ConfChange { id: 1, r#type: kind as i32, node_id: id.0, context: context.into() };
         let (index, term) = self.next();
         match self.store.apply_conf_change(index, term, &change) {
-            Ok(outcome) => render::conf_change(&outcome),
+            Ok(outcome) => {
+                self.store.set_conf_state(conf_state(&self.store.view()));
+                render::conf_change(&outcome)
+            }
             Err(error) => format!("error: {error}"),
         }
     }
@@ -465,6 +468,15 @@ impl World {
         assert_eq!(before, (view.hash(), view.hash_kv(Revision(0))), "the state does not survive its file");
         format!("revision {} compacted {}", view.revision(), view.compact_revision())
     }
+}
+
+/// What raft makes of the members.
+fn conf_state(view: &View) -> ConfState {
+    let ids = |learner| {
+        let members = view.members().into_iter();
+        members.filter(|m| m.is_learner == learner).map(|m| m.id.0).collect()
+    };
+    ConfState { voters: ids(false), learners: ids(true), ..ConfState::default() }
 }
 
 fn ready(result: Result<(), kvnode_mvcc::MembershipError>) -> String {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use kvnode_proto::etcdserverpb::{
-    AlarmRequest, HashKvRequest, HashRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest, MemberListRequest,
-    StatusRequest, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    AlarmRequest, AuthRoleGetRequest, AuthRoleListRequest, AuthStatusRequest, AuthUserGetRequest,
+    AuthUserListRequest, HashKvRequest, HashRequest, LeaseLeasesRequest, LeaseTimeToLiveRequest,
+    MemberListRequest, StatusRequest, auth_client::AuthClient, lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient,
 };
 
 use super::{
@@ -25,6 +27,7 @@ pub struct Facts {
     /// ID, granted time and keys.
     pub leases: BTreeMap<i64, (i64, Vec<Vec<u8>>)>,
     pub alarms: Vec<(u64, i32)>,
+    pub auth: Auth,
     pub keys: BTreeMap<String, String>,
     pub storage_version: String,
 }
@@ -54,6 +57,7 @@ impl Facts {
             members,
             leases: leases(member).await,
             alarms: alarms.iter().map(|a| (a.member_id, a.alarm)).collect(),
+            auth: auth(member).await,
             keys,
             storage_version: status.storage_version,
         }
@@ -71,4 +75,29 @@ async fn leases(member: &Member) -> BTreeMap<i64, (i64, Vec<Vec<u8>>)> {
         found.insert(lease.id, (ttl.granted_ttl, keys));
     }
     found
+}
+
+/// Users and what they may, while authentication is off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    revision: u64,
+    /// With their roles.
+    users: BTreeMap<String, Vec<String>>,
+    /// With their permissions.
+    roles: BTreeMap<String, Vec<kvnode_proto::authpb::Permission>>,
+}
+
+async fn auth(member: &Member) -> Auth {
+    let mut client = AuthClient::new(member.channel());
+    let status = client.auth_status(AuthStatusRequest {}).await.unwrap().into_inner();
+    let (mut users, mut roles) = (BTreeMap::new(), BTreeMap::new());
+    for name in client.user_list(AuthUserListRequest {}).await.unwrap().into_inner().users {
+        let user = client.user_get(AuthUserGetRequest { name: name.clone() }).await.unwrap();
+        users.insert(name, user.into_inner().roles);
+    }
+    for role in client.role_list(AuthRoleListRequest {}).await.unwrap().into_inner().roles {
+        let found = client.role_get(AuthRoleGetRequest { role: role.clone() }).await.unwrap();
+        roles.insert(role, found.into_inner().perm);
+    }
+    Auth { revision: status.auth_revision, users, roles }
 }
