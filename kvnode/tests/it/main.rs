@@ -12,6 +12,7 @@ mod lease;
 mod maintenance;
 mod mixed;
 mod process;
+mod rbac;
 mod recipes;
 mod snapshot;
 mod support;

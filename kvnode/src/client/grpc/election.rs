@@ -11,7 +11,7 @@ use kvnode_proto::{
     },
 };
 use tonic::Status;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     call::Call,
@@ -86,16 +86,19 @@ pub async fn leader(call: Call, request: LeaderRequest) -> Result<LeaderResponse
     Ok(LeaderResponse { header: found.header, kv: Some(first.to_key_value()) })
 }
 
-/// Tells who leads, and what he says, whenever that changes.
+/// Tells who leads, and what he says, whenever that changes. Ends, as etcd's does, without a word about why: for whoever
+/// may not read, for instance.
 pub async fn observe(
     call: Call,
     request: LeaderRequest,
 ) -> Result<impl Stream<Item = Result<LeaderResponse, Status>>, Status> {
     let contest = Contest::new(&request.name);
     let observer = Observer { call, contest, leader: None };
-    Ok(futures::stream::try_unfold(observer, |mut observer| async move {
-        let seen = observer.next().await?;
-        Ok(Some((seen, observer)))
+    Ok(futures::stream::unfold(observer, |mut observer| async move {
+        let seen = observer.next().await;
+        let seen =
+            seen.inspect_err(|error| debug!(error = error.message(), "an observer of an election ends"));
+        Some((Ok(seen.ok()?), observer))
     }))
 }
 

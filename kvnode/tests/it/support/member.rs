@@ -39,6 +39,7 @@ pub struct Member {
     program: PathBuf,
     arguments: Vec<String>,
     pub client_port: u16,
+    pub peer_port: u16,
     pub metrics_port: u16,
     pub scheme: &'static str,
     data_dir: PathBuf,
@@ -132,6 +133,7 @@ impl Member {
             program: program.to_owned(),
             arguments,
             client_port,
+            peer_port,
             metrics_port,
             scheme,
             data_dir: data_dir.to_owned(),
@@ -218,6 +220,11 @@ impl Member {
 
     pub fn endpoint(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.client_port)
+    }
+
+    /// Where a single member is reached by its peers.
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     pub fn data_dir(&self) -> &Path {
