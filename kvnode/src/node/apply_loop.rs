@@ -126,7 +126,9 @@ impl ApplyLoop {
             }
             self.scrub_some();
         }
-        self.checkpoints.finish();
+        if self.shared.stopper.reason() == StopReason::Asked {
+            self.checkpoints.last(&self.shared, &self.store.view());
+        }
     }
 
     fn take(&mut self, jobs: &mut Vec<ApplyJob>) -> bool {

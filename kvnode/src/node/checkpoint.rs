@@ -4,6 +4,10 @@
 //! A checkpoint is due when the log has grown by a share of the data since the last one: that bounds both what is written
 //! beside the log (at most [`GROWTH_DIVISOR`] times as much) and how much a start replays. The log in memory is cut
 //! independently of it, every `--snapshot-count` entries, as etcd does.
+//!
+//! Beyond that there is a file soon after a member's first entry, and one of everything it applied when it was asked to
+//! end, since administrators, and etcd's offline tools, expect one. The log is not told of these: it goes on being read
+//! from where it was, as etcd's is, so that a member that has just come back still has entries for slow followers.
 
 use std::{
     io,
@@ -22,11 +26,11 @@ use kvnode_storage::{
     raft_snapshot,
     vfs::Vfs,
 };
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{inbox::Control, shared::SharedRef, v2_store, wal_loop::WalJob};
+use super::{inbox::Control, limits, shared::SharedRef, v2_store, wal_loop::WalJob};
 use crate::{flags::usage::ETCD_VERSION, peer::version};
 
 /// A checkpoint is due when the log has grown by the data's size divided by this. Two: a file of the size of the data is
@@ -61,49 +65,107 @@ pub(crate) struct Checkpoints {
     vfs: Arc<dyn Vfs>,
     data_dir: DataDir,
     config: Config,
-    logged_bytes: u64,
+    growth: Growth,
     entries_since_cut: u64,
-    entries_since_checkpoint: u64,
+    /// Whether this process has begun any.
+    begun: bool,
     thread: Option<JoinHandle<()>>,
-    current: Arc<Mutex<Current>>,
+    progress: Arc<Progress>,
 }
 
-/// The checkpoint that is being written.
+/// What the log holds behind its newest mark.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Growth {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Growth {
+    /// Of entries that the newest checkpoint holds although the log has no mark for it.
+    pub(crate) fn of(entries: &[raftpb::Entry], applied: u64) -> Self {
+        let held = entries.iter().filter(|entry| entry.index <= applied);
+        held.fold(Self::default(), |sum, entry| sum.plus(1, entry.data.len()))
+    }
+
+    fn plus(self, entries: usize, bytes: usize) -> Self {
+        Self { entries: self.entries + entries as u64, bytes: self.bytes + bytes as u64 }
+    }
+}
+
+/// Whether the log is told of a checkpoint, to be read from there on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    InLog,
+    None,
+}
+
+/// How far writing is, known to both threads.
+#[derive(Default)]
+struct Progress {
+    current: Mutex<Current>,
+    ended: Condvar,
+}
+
 #[derive(Default)]
 struct Current {
     running: bool,
+    /// Index of the newest checkpoint; 0: there is none.
+    written: u64,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-impl Current {
-    fn end(&mut self) {
-        self.running = false;
-        for done in self.waiting.drain(..) {
+impl Progress {
+    /// `written`: the index of the new checkpoint, if it came to be.
+    fn end(&self, written: Option<u64>) {
+        let mut current = self.current.lock();
+        current.running = false;
+        current.written = written.unwrap_or(current.written);
+        for done in current.waiting.drain(..) {
             // Whoever asked may be gone.
             let _ = done.send(());
         }
+        self.ended.notify_all();
+    }
+
+    /// The index of the newest checkpoint once none is being written; `None`: that takes too long.
+    fn idle_by(&self, deadline: Instant) -> Option<u64> {
+        let mut current = self.current.lock();
+        while current.running {
+            if self.ended.wait_until(&mut current, deadline).timed_out() {
+                break;
+            }
+        }
+        (!current.running).then_some(current.written)
     }
 }
 
 impl Checkpoints {
-    pub(crate) fn new(vfs: Arc<dyn Vfs>, data_dir: DataDir, config: Config) -> Self {
+    /// `newest`: index of the one on disk, 0 if there is none.
+    pub(crate) fn new(
+        vfs: Arc<dyn Vfs>,
+        data_dir: DataDir,
+        config: Config,
+        newest: u64,
+        growth: Growth,
+    ) -> Self {
+        let progress = Progress::default();
+        progress.current.lock().written = newest;
         Self {
             vfs,
             data_dir,
             config,
-            logged_bytes: 0,
-            entries_since_cut: 0,
-            entries_since_checkpoint: 0,
+            growth,
+            entries_since_cut: growth.entries,
+            begun: false,
             thread: None,
-            current: Arc::default(),
+            progress: Arc::new(progress),
         }
     }
 
     /// Counts applied entries, and begins what is due.
     pub(crate) fn applied(&mut self, shared: &SharedRef, store: &Store, entries: usize, bytes: usize) {
-        self.logged_bytes += bytes as u64;
+        self.growth = self.growth.plus(entries, bytes);
         self.entries_since_cut += entries as u64;
-        self.entries_since_checkpoint += entries as u64;
         let settings = &shared.settings;
         // A member that is being sent a snapshot needs what follows it.
         let sending = shared.raft.snapshots_in_flight.load(Ordering::Relaxed) > 0;
@@ -112,17 +174,23 @@ impl Checkpoints {
             let applied = shared.raft.applied.load(Ordering::Relaxed);
             shared.inbox.control(Control::Compact(applied.saturating_sub(settings.catchup_entries)));
         }
+        let (running, none) = {
+            let current = self.progress.current.lock();
+            (current.running, current.written == 0)
+        };
+        if running {
+            return;
+        }
         if self.is_due(settings.snapshot_count, store) {
             self.begin(shared, &store.view(), None);
+        } else if none && !self.begun {
+            self.start(shared, &store.view(), Mark::None);
         }
     }
 
     fn is_due(&self, snapshot_count: u64, store: &Store) -> bool {
-        if self.current.lock().running {
-            return false;
-        }
-        let many = self.entries_since_checkpoint > snapshot_count;
-        if !many && self.logged_bytes < GROWTH_MIN_BYTES {
+        let many = self.growth.entries > snapshot_count;
+        if !many && self.growth.bytes < GROWTH_MIN_BYTES {
             return false;
         }
         let share = store.view().size_bytes() / GROWTH_DIVISOR;
@@ -130,39 +198,61 @@ impl Checkpoints {
         if many && share <= GROWTH_MIN_BYTES {
             return true;
         }
-        self.logged_bytes >= share.clamp(GROWTH_MIN_BYTES, GROWTH_MAX_BYTES)
+        self.growth.bytes >= share.clamp(GROWTH_MIN_BYTES, GROWTH_MAX_BYTES)
     }
 
     /// Writes `view` in a thread of its own, then has the log note it. If one is being written already, that one counts.
     /// `done` is answered when it is over.
     pub(crate) fn begin(&mut self, shared: &SharedRef, view: &View, done: Option<oneshot::Sender<()>>) {
-        let mut current = self.current.lock();
-        current.waiting.extend(done);
+        self.progress.current.lock().waiting.extend(done);
+        self.start(shared, view, Mark::InLog);
+    }
+
+    fn start(&mut self, shared: &SharedRef, view: &View, kind: Mark) {
+        let mut current = self.progress.current.lock();
         if current.running {
             return;
         }
-        let (index, term) = view.applied();
-        let Some(conf_state) = view.conf_state() else {
+        let ((index, term), conf_state) = (view.applied(), view.conf_state());
+        if conf_state.is_none() {
             // Nothing was applied: there is nothing to write.
-            return current.end();
-        };
+            drop(current);
+            return self.progress.end(None);
+        }
         current.running = true;
         drop(current);
-        (self.logged_bytes, self.entries_since_checkpoint) = (0, 0);
-        let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state: Some(conf_state) };
+        self.begun = true;
+        if kind == Mark::InLog {
+            self.growth = Growth::default();
+        }
+        let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state };
         let (vfs, data_dir) = (Arc::clone(&self.vfs), self.data_dir.clone());
         let (shared, view) = (Arc::clone(shared), view.clone());
-        let ending = Arc::clone(&self.current);
+        let progress = Arc::clone(&self.progress);
         let work = move || {
-            write(&*vfs, &data_dir, &shared, &view, mark);
-            ending.lock().end();
+            let written = write(&*vfs, &data_dir, &shared, &view, mark, kind);
+            progress.end(written.then_some(index.0));
         };
         match std::thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
             Ok(thread) => self.thread = Some(thread),
             Err(e) => {
                 error!(error = %e, "failed to start a checkpoint; trying again later");
-                self.current.lock().end();
+                self.progress.end(None);
             }
+        }
+    }
+
+    /// Leaves a file of everything that is applied. Gives up after [`limits::LAST_CHECKPOINT`], as whoever asked the member
+    /// to end may not wait for ever; nothing depends on it, the log holds everything.
+    pub(crate) fn last(&mut self, shared: &SharedRef, view: &View) {
+        let deadline = Instant::now() + limits::LAST_CHECKPOINT;
+        let mut newest = self.progress.idle_by(deadline);
+        if newest.is_some_and(|index| index < view.applied().0.0) {
+            self.start(shared, view, Mark::None);
+            newest = self.progress.idle_by(deadline);
+        }
+        if newest.is_none() {
+            warn!(limit = ?limits::LAST_CHECKPOINT, "gave up saving the database file; the next start replays the log");
         }
     }
 
@@ -179,7 +269,7 @@ impl Checkpoints {
     pub(crate) fn install(&mut self, meta: &raftpb::SnapshotMetadata) -> Result<Store, InstallError> {
         // Or an older checkpoint could replace the newer one.
         self.finish();
-        (self.logged_bytes, self.entries_since_checkpoint, self.entries_since_cut) = (0, 0, 0);
+        (self.growth, self.entries_since_cut) = (Growth::default(), 0);
         let received = self.data_dir.received_snapshot(meta.index);
         checkpoint::install(&*self.vfs, &self.data_dir, &received)?;
         let opened = checkpoint::open(&*self.vfs, &self.data_dir)?
@@ -187,24 +277,40 @@ impl Checkpoints {
         if opened.index != meta.index {
             return Err(InstallError::OtherIndex { found: opened.index, wanted: meta.index });
         }
+        self.progress.current.lock().written = opened.index;
         restore(self.config, &opened.reader)
     }
 }
 
-fn write(vfs: &dyn Vfs, data_dir: &DataDir, shared: &SharedRef, view: &View, mark: walpb::Snapshot) {
+/// Whether it is there.
+fn write(
+    vfs: &dyn Vfs,
+    data_dir: &DataDir,
+    shared: &SharedRef,
+    view: &View,
+    mark: walpb::Snapshot,
+    kind: Mark,
+) -> bool {
     let start = Instant::now();
-    match checkpoint::write(vfs, data_dir, &ViewSource(view)) {
-        Ok(bytes) => {
-            shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
-            info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
-            if let Err(e) = raft_snapshot_file(vfs, data_dir, view, &mark) {
-                error!(error = %e, "failed to save the snapshot file that older versions of etcd start from");
-            }
-            shared.wal.push(WalJob::Checkpointed(mark));
-        }
+    let bytes = match checkpoint::write(vfs, data_dir, &ViewSource(view)) {
+        Ok(bytes) => bytes,
         // The old one and the whole log are still there: nothing is lost, and growth makes the next one due.
-        Err(e) => error!(error = %e, "failed to save snapshot"),
+        Err(e) => {
+            error!(error = %e, "failed to save snapshot");
+            return false;
+        }
+    };
+    if kind == Mark::None {
+        info!(index = mark.index, bytes, took = ?start.elapsed(), "saved the database file");
+        return true;
     }
+    shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
+    info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
+    if let Err(e) = raft_snapshot_file(vfs, data_dir, view, &mark) {
+        error!(error = %e, "failed to save the snapshot file that older versions of etcd start from");
+    }
+    shared.wal.push(WalJob::Checkpointed(mark));
+    true
 }
 
 /// While the cluster is at an older version than this member, etcd of that version may go on with the directory.

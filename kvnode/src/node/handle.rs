@@ -261,7 +261,8 @@ impl Node {
         self.hand_over().await;
     }
 
-    /// Ends the member: threads finish what they have, everything durable is durable. Whoever still waits is told
+    /// Ends the member: threads finish what they have, everything durable is durable, and the database file holds all that
+    /// was applied if it can be written in time ([`limits::LAST_CHECKPOINT`]). Whoever still waits is told
     /// [`NodeError::Stopped`].
     pub async fn stop(&self) {
         self.shared.stopper.stop(StopReason::Asked);

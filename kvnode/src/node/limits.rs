@@ -62,6 +62,10 @@ pub const READ_ATTEMPTS: usize = 256;
 /// Keys looked at between two batches of entries when compacted revisions are forgotten: about a millisecond.
 pub const SCRUB_KEYS: usize = 1000;
 
+/// How long an orderly end may take to save the database file: a third of the 30 s that Kubernetes gives a pod by default,
+/// as handing leadership over and letting clients go come before it.
+pub const LAST_CHECKPOINT: Duration = Duration::from_secs(10);
+
 /// How long a renewal or a promotion waits for an index to be applied (etcd's `applyTimeout`).
 pub const WAIT_APPLIED: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,6 @@
 //! Promises of the `kvnode` program, kept by running it: processes, sockets, files, and etcd's own tools.
 
+mod checkpoint;
 mod cluster;
 mod corruption;
 mod downgrade;

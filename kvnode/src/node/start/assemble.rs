@@ -20,7 +20,7 @@ use crate::{
     node::{
         Node,
         apply_loop::{ApplyLoop, WatchListener},
-        checkpoint::Checkpoints,
+        checkpoint::{Checkpoints, Growth},
         corruption, downgrade, hashes,
         id_gen::IdGenerator,
         identity::TokenListener,
@@ -109,6 +109,8 @@ pub(super) fn assemble(
 ) -> Result<Node, StartError> {
     let Recovered { identity, wal, raft, store, remotes } = recovered;
     let started = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    let growth = Growth::of(&raft.entries, raft.applied);
+    let newest = raft.applied;
     let core = RaftNode::new(&raft_config(config, identity.member.0, started), raft)
         .map_err(|source| StartError::Raft { path: disk.wal_dir.clone(), source })?;
     let dialer = dialer(config)?;
@@ -157,7 +159,13 @@ pub(super) fn assemble(
         shared: Arc::clone(&shared),
         store,
         transport: peers.clone(),
-        checkpoints: Checkpoints::new(disk.vfs.clone(), disk.data_dir.clone(), store_config(config)),
+        checkpoints: Checkpoints::new(
+            disk.vfs.clone(),
+            disk.data_dir.clone(),
+            store_config(config),
+            newest,
+            growth,
+        ),
         audience: vec![
             Box::new(LeaseListener(Arc::clone(&shared))),
             Box::new(TokenListener(Arc::clone(&shared))),

@@ -59,20 +59,21 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
         // The log says who it is but not which object it belongs to: the ticket must agree.
         ticket::confirm(config, disk, boot, &found).await?;
     }
-    info!(
-        "cluster-id" = %found.cluster,
-        "local-member-id" = %found.member,
-        "commit-index" = replay.hard_state.commit,
-        entries = replay.entries.len(),
-        "snapshot-index" = mark.index,
-        "restarting local member"
-    );
     let (store, applied) = match &opened {
         Some(checkpoint) => {
             (install::restore(assemble::store_config(config), &checkpoint.reader)?, checkpoint.index)
         }
         None => (Store::new(assemble::store_config(config)), 0),
     };
+    info!(
+        "cluster-id" = %found.cluster,
+        "local-member-id" = %found.member,
+        "commit-index" = replay.hard_state.commit,
+        entries = replay.entries.len(),
+        "snapshot-index" = mark.index,
+        "applied-index" = applied,
+        "restarting local member"
+    );
     // None if it joined and stopped before its log told it who the others are: they introduce themselves when they send.
     let remotes = store.view().members();
     let mut raft = DurableState {

@@ -11,6 +11,7 @@ use super::{
     BoltError,
     meta::{META_BYTES, Meta, NO_FREELIST},
     page::{Branch, FLAG_BRANCH, FLAG_FREELIST, FLAG_LEAF, Leaf, PAGE_HEADER_BYTES, PageHeader},
+    writer::TXID,
 };
 use crate::{
     limits::{READ_AHEAD_BYTES, TREE_DEPTH_MAX},
@@ -64,6 +65,11 @@ impl Reader {
         reader.top_pages = items.into_pages();
         reader.buckets = buckets;
         Ok(reader)
+    }
+
+    /// Whether transactions came after the file was written as a whole, as bbolt makes them.
+    pub fn has_changed(&self) -> bool {
+        self.meta.txid > TXID
     }
 
     /// The file.

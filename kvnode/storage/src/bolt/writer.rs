@@ -22,7 +22,7 @@ const KEY_BYTES_MAX: usize = 32_768;
 const VALUE_BYTES_MAX: usize = (1 << 31) - 2;
 
 /// The transaction number of a written file. Even, because bbolt keeps even transactions in the first meta page.
-const TXID: u64 = 2;
+pub(super) const TXID: u64 = 2;
 
 /// How much is collected before it is handed to the output, in bytes.
 const OUTPUT_BUFFER_BYTES: usize = 256 << 10;
