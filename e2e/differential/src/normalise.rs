@@ -17,7 +17,7 @@
 //! | spaces in texts | Go's protobuf puts one or two between fields, by the build of the binary |
 //! | order of alarms | etcd keeps them in a Go map |
 //! | whether progress is told on a stream with a watch that was cancelled by compaction | etcd keeps counting the watch as one that lags, and stays silent for ever; kvnode answers |
-//! | `HashKV` at revisions of compactions | etcd remembers what the hash was before the compaction |
+//! | leases that the server named, on keys | `HashKV` covers their ids; never attached |
 //! | order of leases | ends that lie together are in no defined order |
 //! | order of members | by id, see above |
 //! | order of more than 12 keys that are sorted by anything but the key | etcd's sort is not stable beyond 12 |

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::ControlFlow};
 use crate::{
     buckets::BUCKETS,
     error::ReadError,
-    ids::Revision,
+    ids::{RaftIndex, Revision},
     key_range::KeyRange,
     kv::KeySpace,
     limits::COMPACTION_HASHES,
@@ -31,6 +31,8 @@ pub struct KeyHash {
 pub struct PastCompaction {
     /// The state before. It holds on to what the compaction drops, so hash it soon and let it go.
     pub before: View,
+    /// The entry that asked for it.
+    pub index: RaftIndex,
     /// The revision compacted to.
     pub revision: Revision,
 }

@@ -200,10 +200,16 @@ impl View {
         self.0.membership.downgrade.clone()
     }
 
-    /// Version of the storage schema.
+    /// Version of the storage schema that files state.
     #[must_use]
     pub fn storage_version(&self) -> Option<String> {
         self.0.storage_version.as_deref().map(str::to_owned)
+    }
+
+    /// Version of the storage schema that the data follows; none while no entry tells (etcd: `DetectSchemaVersion`).
+    #[must_use]
+    pub fn schema_version(&self) -> Option<String> {
+        self.storage_version().or_else(|| (self.0.term > Term(0)).then(|| "3.5.0".to_owned()))
     }
 
     /// Alarms of one type, or all of them for [`AlarmType::None`].

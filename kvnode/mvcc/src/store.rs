@@ -366,7 +366,7 @@ impl Store {
     fn compact(&mut self, request: &CompactionRequest) -> Result<Response, ApplyError> {
         let (before, revision) = (self.view(), Revision(request.revision));
         let mut scrub = self.state.kv.compact(revision)?;
-        self.compactions.push(PastCompaction { before, revision });
+        self.compactions.push(PastCompaction { before, index: self.state.applied, revision });
         if let Some(earlier) = self.scrub.take() {
             scrub.absorb(earlier);
         }

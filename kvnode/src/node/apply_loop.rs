@@ -89,6 +89,8 @@ pub(crate) struct ApplyLoop {
     pub(crate) physical: Vec<(u64, Answer)>,
     pub(crate) scrub: ScrubProgress,
     pub(crate) leads_from: Option<u64>,
+    /// The last entry of the log at the start: what comes up to it was applied in an earlier life.
+    pub(crate) replayed: RaftIndex,
 }
 
 /// Why the apply thread ended before it was told to.
@@ -111,6 +113,9 @@ pub(crate) enum ApplyFailure {
 impl ApplyLoop {
     /// Runs until the queue is closed.
     pub(crate) fn run(mut self) {
+        // etcd raises its own some seconds after the cluster's, and may have been stopped in between.
+        self.follow_storage_version();
+        self.publish();
         let mut jobs = Vec::new();
         while self.take(&mut jobs) {
             for job in jobs.drain(..) {
@@ -303,7 +308,8 @@ impl ApplyLoop {
     /// Shows readers the batch, then answers everybody who waited for it.
     fn publish(&mut self) {
         let mut batch = self.store.publish();
-        for past in batch.compactions.drain(..) {
+        // etcd, too, knows no hashes of compactions that an earlier life made.
+        for past in batch.compactions.drain(..).filter(|past| past.index > self.replayed) {
             self.shared.hashes.jobs.push(HashJob::Compaction(past));
         }
         for listener in &mut self.audience {

@@ -96,6 +96,14 @@ impl Dice {
         }
     }
 
+    /// One of few leases, but none that the server named: keys keep the id of theirs, and hashes cover it.
+    pub fn lease_of_key(&mut self) -> String {
+        match self.below(30) {
+            0 => self.edge(),
+            _ => (1 + self.below(6)).to_string(),
+        }
+    }
+
     /// A value, as protobuf's text format writes it between quotes.
     pub fn value(&mut self) -> String {
         match self.below(40) {

@@ -17,7 +17,7 @@ pub fn request(dice: &mut Dice) -> (&'static str, String) {
 pub fn put(dice: &mut Dice) -> String {
     let mut text = format!("key: \"{}\"", dice.key());
     text += &dice.maybe(90, |dice| format!("value: \"{}\"", dice.value()));
-    text += &dice.maybe(25, |dice| format!("lease: {}", dice.lease()));
+    text += &dice.maybe(25, |dice| format!("lease: {}", dice.lease_of_key()));
     text += &dice.flag(25, "prev_kv");
     text += &dice.flag(6, "ignore_value");
     text += &dice.flag(6, "ignore_lease");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kvnode_mvcc::{Config as StoreConfig, ScrubProgress, lease::clock, watch::WatchLimits};
+use kvnode_mvcc::{Config as StoreConfig, RaftIndex, ScrubProgress, lease::clock, watch::WatchLimits};
 use kvnode_raft::{LogLevel, PreVote, RaftNode};
 use tokio::{runtime, sync::watch};
 use tracing::info;
@@ -111,6 +111,7 @@ pub(super) fn assemble(
     let started = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
     let growth = Growth::of(&raft.entries, raft.applied);
     let newest = raft.applied;
+    let replayed = RaftIndex(raft.entries.last().map_or(raft.start.index, |entry| entry.index));
     let core = RaftNode::new(&raft_config(config, identity.member.0, started), raft)
         .map_err(|source| StartError::Raft { path: disk.wal_dir.clone(), source })?;
     let dialer = dialer(config)?;
@@ -176,6 +177,7 @@ pub(super) fn assemble(
         // Whatever an earlier life left is taken up again.
         scrub: ScrubProgress::More,
         leads_from: None,
+        replayed,
     };
     let log = WalLoop { shared: Arc::clone(&shared), wal, transport: peers.clone(), sync: sync_mode(config) };
     threads.spawn("wal", &shared, move || log.run());

@@ -8,10 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use kvnode_mvcc::{MemberId, Store};
+use kvnode_mvcc::{MemberId, RaftIndex, Store, Term};
 use kvnode_proto::{
     etcdserverpb::{InternalRaftRequest, PutRequest, RangeRequest},
-    raftpb,
+    membershippb::ClusterVersionSetRequest,
+    raftpb, walpb,
 };
 use kvnode_storage::{
     checkpoint,
@@ -55,6 +56,11 @@ async fn start(sim: &SimDisk, config: &Config) -> Result<Node, StartError> {
     start_on(&disk(sim), config, Metrics::new(MetricsLevel::Basic), tokens, &Boot::default()).await
 }
 
+fn run(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).enable_all().build().expect("a runtime").block_on(test);
+}
+
 fn put(key: &str) -> InternalRaftRequest {
     let put = PutRequest {
         key: Bytes::from(key.to_owned()),
@@ -92,12 +98,7 @@ async fn write_until_dark(node: &Node, prefix: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_acknowledged() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    run(async {
         let config = config();
         let mut sim = SimDisk::new();
         let mut acknowledged = BTreeSet::new();
@@ -129,12 +130,7 @@ fn a_power_cut_at_any_moment_loses_nothing_acknowledged() {
 
 #[test]
 fn a_received_snapshot_is_put_in_place_whenever_the_power_went() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    run(async {
         let config = config();
         // A state to receive: that of another member of the same cluster.
         let other = SimDisk::new();
@@ -185,9 +181,38 @@ fn a_received_snapshot_is_put_in_place_whenever_the_power_went() {
 }
 
 #[test]
+fn files_that_say_no_version_follow_the_cluster() {
+    run(async {
+        let (config, sim) = (config(), SimDisk::new());
+        let disk = disk(&sim);
+        let members = fresh::initial_members(&config);
+        let own = members[0].id;
+        let mut recovered = fresh::create_with(&config, &disk, members, own).expect("an empty disk");
+        // As etcd leaves it when it stops between the cluster's step to a version and its own.
+        let version = ClusterVersionSetRequest { ver: "3.7.0".to_owned() };
+        let request =
+            InternalRaftRequest { cluster_version_set: Some(version), ..InternalRaftRequest::default() };
+        let (index, term) = (RaftIndex(9), Term(2));
+        recovered.store.apply(index, term, &request).expect("members may always agree");
+        recovered.store.set_conf_state(raftpb::ConfState { voters: vec![own.0], ..Default::default() });
+        let view = recovered.store.publish().view;
+        assert_eq!((view.storage_version(), view.schema_version()), (None, Some("3.5.0".to_owned())));
+        checkpoint::write(&sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
+        let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state: view.conf_state() };
+        let hard_state = raftpb::HardState { term: term.0, vote: 0, commit: index.0 };
+        recovered.wal.install_snapshot(&mark, Some(&hard_state)).expect("power is on");
+        drop(recovered);
+
+        let node = start(&sim, &config).await.expect("a whole disk");
+        node.linearize().await.expect("a sole member leads");
+        assert_eq!(node.reader().view().storage_version(), Some("3.7.0".to_owned()));
+        node.stop().await;
+    });
+}
+
+#[test]
 fn a_volume_without_its_log_gets_no_second_life() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    run(async {
         let (config, sim) = (config(), SimDisk::new());
         let identity = crate::node::Identity {
             cluster: kvnode_mvcc::ClusterId(1),
@@ -203,12 +228,7 @@ fn a_volume_without_its_log_gets_no_second_life() {
 
 #[test]
 fn a_damaged_log_is_refused_by_name_and_left_alone() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    run(async {
         let (config, sim) = (config(), SimDisk::new());
         let node = start(&sim, &config).await.expect("a new cluster");
         for n in 0..10 {

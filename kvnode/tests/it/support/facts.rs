@@ -1,6 +1,9 @@
 //! What must stay the same when another program takes over a member's files.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use kvnode_proto::etcdserverpb::{
     AlarmRequest, AuthRoleGetRequest, AuthRoleListRequest, AuthStatusRequest, AuthUserGetRequest,
@@ -8,6 +11,7 @@ use kvnode_proto::etcdserverpb::{
     MemberListRequest, StatusRequest, auth_client::AuthClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient,
 };
+use tonic::transport::Channel;
 
 use super::{
     Member,
@@ -38,7 +42,7 @@ impl Facts {
         let mut maintenance = MaintenanceClient::new(channel.clone());
         // A linearizable read first: what was acknowledged before is applied then.
         let keys = keys(member, false).await.unwrap();
-        let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        let storage_version = storage_version(&mut maintenance).await;
         let hash_kv = maintenance.hash_kv(HashKvRequest { revision: 0 }).await.unwrap().into_inner();
         let hash = maintenance.hash(HashRequest {}).await.unwrap().into_inner().hash;
         let header = hash_kv.header.unwrap();
@@ -59,8 +63,21 @@ impl Facts {
             alarms: alarms.iter().map(|a| (a.member_id, a.alarm)).collect(),
             auth: auth(member).await,
             keys,
-            storage_version: status.storage_version,
+            storage_version,
         }
+    }
+}
+
+/// etcd raises it from 3.5.0 some seconds after the cluster's version, kvnode with it.
+async fn storage_version(maintenance: &mut MaintenanceClient<Channel>) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < deadline, "the storage version was not raised");
+        let version = maintenance.status(StatusRequest {}).await.unwrap().into_inner().storage_version;
+        if !["", "3.5.0"].contains(&version.as_str()) {
+            return version;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
