@@ -1,6 +1,6 @@
 //! One client's watch stream. See [`super`] for how a server drives it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kvnode_proto::etcdserverpb::{WatchCreateRequest, watch_create_request::FilterType};
@@ -40,6 +40,9 @@ pub struct WatchStream {
     id: StreamId,
     limits: WatchLimits,
     watchers: BTreeMap<i64, Watcher>,
+    /// Ids of watchers that a compaction ended and the client has not given up: it may not use them for others (etcd:
+    /// `watchStream.cancels`).
+    ended: BTreeSet<i64>,
     next_id: i64,
     /// Collected from the hub and not processed yet.
     pending: Vec<(i64, SharedChange)>,
@@ -87,6 +90,7 @@ impl WatchStream {
             id: hub.open(),
             limits: hub.limits(),
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             next_id: 0,
             pending: Vec::new(),
             view: None,
@@ -149,14 +153,21 @@ impl WatchStream {
             return Err(CreateError::EmptyRange);
         }
         if request.watch_id != 0 {
-            let taken = self.watchers.contains_key(&request.watch_id);
-            return if taken { Err(CreateError::DuplicateId) } else { Ok((request.watch_id, range)) };
+            return if self.taken(request.watch_id) {
+                Err(CreateError::DuplicateId)
+            } else {
+                Ok((request.watch_id, range))
+            };
         }
-        while self.watchers.contains_key(&self.next_id) {
+        while self.taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
         Ok((self.next_id - 1, range))
+    }
+
+    fn taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
     }
 
     fn add(&mut self, hub: &mut WatchHub, id: i64, range: KeyRange, request: &WatchCreateRequest) {
@@ -185,9 +196,9 @@ impl WatchStream {
         }
     }
 
-    /// Cancels a watcher; an unknown one gets no answer, as in etcd.
+    /// Cancels a watcher; one that a compaction ended gets a second answer and an unknown one none, as in etcd.
     pub fn cancel(&mut self, hub: &mut WatchHub, watch_id: i64) {
-        if self.watchers.remove(&watch_id).is_some() {
+        if self.watchers.remove(&watch_id).is_some() || self.ended.remove(&watch_id) {
             hub.leave(self.id, watch_id);
             self.pending.retain(|(other, _)| *other != watch_id);
             let kind = AnswerKind::Canceled;
@@ -254,11 +265,13 @@ impl WatchStream {
     /// Cancels watchers that are owed changes which are gone.
     fn cancel_compacted(&mut self, hub: &mut WatchHub) {
         let compacted = hub.compact_revision();
-        let (stream, pending, answers) = (self.id, &mut self.pending, &mut self.answers);
+        let (stream, pending) = (self.id, &mut self.pending);
+        let (answers, ended) = (&mut self.answers, &mut self.ended);
         self.watchers.retain(|id, watcher| {
             let lost = watcher.place != Place::Live && watcher.next < compacted;
             if lost {
                 hub.leave(stream, *id);
+                ended.insert(*id);
                 pending.retain(|(other, _)| other != id);
                 let kind = AnswerKind::Compacted(compacted);
                 answers.push_back(WatchAnswer { watch_id: *id, kind, ..WatchAnswer::default() });

@@ -1,6 +1,6 @@
 //! Watch streams under random writes, compactions, slow clients and snapshots, against what every watcher is owed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kvnode_mvcc::{
@@ -79,6 +79,8 @@ struct Machine {
     hub: WatchHub,
     streams: Vec<WatchStream>,
     clients: Vec<BTreeMap<i64, Client>>,
+    /// Ids of those that a compaction ended, until the client gives them up.
+    compacted: Vec<BTreeSet<i64>>,
     ended: Vec<Client>,
     requests: Vec<Vec<WatchCreateRequest>>,
     history: Vec<Event>,
@@ -101,6 +103,7 @@ impl Machine {
             hub,
             streams,
             clients: (0..STREAMS).map(|_| BTreeMap::new()).collect(),
+            compacted: vec![BTreeSet::new(); STREAMS],
             ended: Vec::new(),
             requests: vec![Vec::new(); STREAMS],
             history: Vec::new(),
@@ -232,6 +235,7 @@ impl Machine {
                     in_fragments: false,
                     ended: None,
                 };
+                assert!(!self.compacted[stream].contains(&answer.watch_id), "the client still knows that id");
                 assert!(clients.insert(answer.watch_id, client).is_none(), "an id was given twice");
             }
             AnswerKind::Refused(reason) => {
@@ -245,7 +249,11 @@ impl Machine {
                 ];
                 assert!(why.contains(&true), "{reason:?} for {request:?}");
             }
+            AnswerKind::Canceled if self.compacted[stream].remove(&answer.watch_id) => {}
             AnswerKind::Canceled | AnswerKind::Compacted(_) => {
+                if answer.kind != AnswerKind::Canceled {
+                    self.compacted[stream].insert(answer.watch_id);
+                }
                 let mut client = clients.remove(&answer.watch_id).expect("only watchers end");
                 client.ended = Some(answer.kind);
                 self.ended.push(client);
