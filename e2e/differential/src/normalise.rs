@@ -5,7 +5,6 @@
 //! | an alarm request with an unknown action | etcd crashes; never sent |
 //! | `MemberUpdate` of an existing member to something that is no URL | etcd takes it and crashes when it dials; never sent |
 //! | `RangeStream` with a sort target but no order | etcd sorts each piece by itself and goes on behind its last key, so keys are lost; never sent |
-//! | an explicit watch id again after compaction cancelled its watch | etcd still counts the watch and refuses; never sent |
 //! | whether a simple token outlives a restart | depends on what etcd had flushed; users log in again |
 //! | member and cluster ids of clusters of three, and of members added later | made from ports and the time; replaced by small numbers |
 //! | peer ports in URLs | they must differ on one machine; replaced by names |
@@ -15,7 +14,7 @@
 //! | tokens | dice |
 //! | `LeaseTimeToLive.TTL` within a few seconds | the two sides are asked at different moments |
 //! | spaces in texts | Go's protobuf puts one or two between fields, by the build of the binary |
-//! | order of alarms | etcd keeps them in a Go map |
+//! | order of alarms and of a lease's keys | etcd keeps them in Go maps |
 //! | whether progress is told on a stream with a watch that was cancelled by compaction | etcd keeps counting the watch as one that lags, and stays silent for ever; kvnode answers |
 //! | leases that the server named, on keys | `HashKV` covers their ids; never attached |
 //! | order of leases | ends that lie together are in no defined order |
@@ -77,6 +76,9 @@ impl Names {
             message.clear_field_by_name("hash");
         }
         message.fields_mut().for_each(|(_, value)| self.value(value));
+        if let Some(Value::List(keys)) = message.get_field_by_name_mut("keys") {
+            keys.sort_by_key(|key| key.as_bytes().cloned());
+        }
         for list in ["leases", "members", "alarms", "errors"] {
             if let Some(Value::List(items)) = message.get_field_by_name_mut(list) {
                 items.sort_by_key(|item| {

@@ -221,6 +221,12 @@ impl Pair<'_> {
     async fn request(&mut self, stream: &str, body: &str) -> Outcome {
         let created = |side: &Side| side.streams.get(stream).map_or(0, |open| open.heard(|_| {}).created);
         let (left, right) = (created(&self.reference), created(&self.ours));
+        if self.case.setup.members > 1
+            && let Some(member) = self.reference.streams.get(stream).map(|open| open.member)
+        {
+            // Answers tell the member's revision.
+            tokio::try_join!(self.reference.catch_up(member), self.ours.catch_up(member))?;
+        }
         for side in [&self.reference, &self.ours] {
             if let Some(open) = side.streams.get(stream) {
                 open.send(&side.bindings.fill(body)?)?;
