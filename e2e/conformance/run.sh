@@ -121,7 +121,7 @@ fi
 
 "$KIND_DIR/prepare.sh" base conformance
 have go || die "Go is not installed: etcd's tests are built from Go modules"
-"$KIND_DIR/tools.sh" etcd
+"$KIND_DIR/tools.sh" etcd etcd-3.6
 BINARIES=$CACHE/tools/etcd-tests-$(hash_of "$HERE/go.mod" "$HERE/go.sum" "$(go env GOVERSION GOOS GOARCH)")
 [ -d "$BINARIES" ] || quiet "building etcd's tests from their Go module" compile "$BINARIES"
 # Fixtures lie beside the sources.
@@ -134,6 +134,7 @@ WORK=$(mktemp -d "$CACHE/conformance.XXXXXX")
 export SOURCES BINARIES WORK
 mkdir "$WORK/bin"
 ln -s "$KVNODE_ETCD" "$WORK/bin/etcd"
+ln -s "$(realpath "$CACHE/bin/etcd-3.6")" "$WORK/bin/etcd-last-release"
 ln -s "$(realpath "$CACHE/bin/etcdctl")" "$(realpath "$CACHE/bin/etcdutl")" "$WORK/bin/"
 
 rc=0

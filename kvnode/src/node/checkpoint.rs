@@ -10,7 +10,6 @@
 //! from where it was, as etcd's is, so that a member that has just come back still has entries for slow followers.
 
 use std::{
-    io,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Instant,
@@ -30,8 +29,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::{inbox::Control, limits, shared::SharedRef, v2_store, wal_loop::WalJob};
-use crate::{flags::usage::ETCD_VERSION, peer::version};
+use super::{
+    inbox::Control,
+    limits,
+    shared::SharedRef,
+    v2_store,
+    wal_loop::{WalJob, mark_of},
+};
 
 /// A checkpoint is due when the log has grown by the data's size divided by this. Two: a file of the size of the data is
 /// written for every half of it that is logged.
@@ -278,7 +282,9 @@ impl Checkpoints {
             return Err(InstallError::OtherIndex { found: opened.index, wanted: meta.index });
         }
         self.progress.current.lock().written = opened.index;
-        restore(self.config, &opened.reader)
+        let store = restore(self.config, &opened.reader)?;
+        raft_snapshot_file(&*self.vfs, &self.data_dir, &store.view(), &mark_of(meta));
+        Ok(store)
     }
 }
 
@@ -306,28 +312,19 @@ fn write(
     }
     shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
     info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
-    if let Err(e) = raft_snapshot_file(vfs, data_dir, view, &mark) {
-        error!(error = %e, "failed to save the snapshot file that older versions of etcd start from");
-    }
+    raft_snapshot_file(vfs, data_dir, view, &mark);
     shared.wal.push(WalJob::Checkpointed(mark));
     true
 }
 
-/// While the cluster is at an older version than this member, etcd of that version may go on with the directory.
-fn raft_snapshot_file(
-    vfs: &dyn Vfs,
-    data_dir: &DataDir,
-    view: &View,
-    mark: &walpb::Snapshot,
-) -> io::Result<()> {
-    let stored = view.storage_version().and_then(|text| version(&text));
-    if stored.is_none() || stored >= version(ETCD_VERSION) {
-        return raft_snapshot::remove(vfs, data_dir, None);
-    }
+/// etcd before 3.7 starts from it, and tools that look into a data directory expect one for each mark in the log.
+fn raft_snapshot_file(vfs: &dyn Vfs, data_dir: &DataDir, view: &View, mark: &walpb::Snapshot) {
     let metadata =
         raftpb::SnapshotMetadata { conf_state: mark.conf_state.clone(), index: mark.index, term: mark.term };
     let snapshot = raftpb::Snapshot { data: v2_store::encode(view).into(), metadata: Some(metadata) };
-    raft_snapshot::write(vfs, data_dir, &snapshot)
+    if let Err(e) = raft_snapshot::write(vfs, data_dir, &snapshot) {
+        error!(error = %e, "failed to save the snapshot file that older versions of etcd start from");
+    }
 }
 
 /// A view as the content of a bolt file.

@@ -1,7 +1,7 @@
 //! The raft snapshot file, `member/snap/<term>-<index>.snap`: etcd before 3.7 starts from the newest one that the log
 //! marks, and finds in it nothing that `db` does not have, too (etcd: `server/etcdserver/api/snap/snapshotter.go`).
 //!
-//! kvnode itself does not read it. It is written when etcd of an older version may go on with the directory.
+//! kvnode itself does not read it.
 
 use std::io;
 
@@ -15,7 +15,10 @@ use crate::{
 
 const EXTENSION: &str = ".snap";
 
-/// Writes the file durably, and removes those before it.
+/// Files that stay: the newest may not be marked in the log yet when the process ends.
+const KEPT: usize = 2;
+
+/// Writes the file durably, and removes those before the last.
 ///
 /// # Errors
 /// Those of the file system.
@@ -25,18 +28,9 @@ pub fn write(vfs: &dyn Vfs, data_dir: &DataDir, snapshot: &raftpb::Snapshot) -> 
     let meta = snapshot.metadata.clone().unwrap_or_default();
     let name = format!("{:016x}-{:016x}{EXTENSION}", meta.term, meta.index);
     vfs::replace_file(vfs, &data_dir.snap().join(&name), &envelope.encode_to_vec())?;
-    remove(vfs, data_dir, Some(&name))
-}
-
-/// Removes the files, but for one.
-///
-/// # Errors
-/// Those of the file system.
-pub fn remove(vfs: &dyn Vfs, data_dir: &DataDir, but: Option<&str>) -> io::Result<()> {
-    for name in vfs.list(&data_dir.snap())? {
-        if name.ends_with(EXTENSION) && Some(name.as_str()) != but {
-            vfs.remove_file(&data_dir.snap().join(name))?;
-        }
-    }
-    Ok(())
+    let mut names = vfs.list(&data_dir.snap())?;
+    names.retain(|name| name.ends_with(EXTENSION));
+    // By term, then index.
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.iter().skip(KEPT).try_for_each(|name| vfs.remove_file(&data_dir.snap().join(name)))
 }
