@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo kind-ha test conformance differential lint fmt images audit clean
+.PHONY: help demo kind-ha test clients conformance differential lint fmt images audit clean
 
 # CONTEXT=name: an existing cluster instead of a KIND cluster of its own. KEEP=1: `make test` leaves its cluster.
 export CONTEXT KEEP MINUTES SEED
@@ -18,6 +18,9 @@ kind-ha: ## Brings up a KIND cluster with three control planes.
 
 test: ## Runs every test: lint, unit, scripted, crash, and end to end on a KIND cluster (KEEP=1 keeps it).
 	@kind/test.sh
+
+clients: ## Runs the tests with clients that others wrote: Go, Python, JavaScript, Java and Rust.
+	@kind/clients.sh
 
 conformance: ## Runs etcd's own test suites against kvnode.
 	@e2e/conformance/run.sh

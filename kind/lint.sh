@@ -40,6 +40,7 @@ fi
 "$KIND_DIR/prepare.sh" base lint
 "$KIND_DIR/tools.sh" helm
 step "format" cargo fmt --all --check
+step "format of the clients in Rust" cargo fmt --manifest-path e2e/clients/rust/Cargo.toml --check
 step "clippy" cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 step "dependencies" cargo_deny bans licenses sources
 step "shell scripts" check_scripts

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for what was asked: `base` (every target), `engine` (where no container
-# engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`, `conformance`.
+# engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`, `conformance`,
+# `clients` (the tests in other languages).
 # Never: upgrades or removes a package, and never asks a question.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -14,8 +15,18 @@ packages_of() {
     images) echo "busybox-static" ;;
     lint) echo "shellcheck" ;;
     conformance) echo "iproute2" ;;
+    clients) echo "libprotobuf-dev openssl protobuf-compiler"; toolchains ;;
     *) die "prepare.sh: unknown set '$1'; see the list above this line" ;;
   esac
+}
+
+# Toolchains of other languages come from Debian only where they did not come from elsewhere.
+toolchains() {
+  have python3 || echo "python3"
+  python3 -c 'import ensurepip' 2>/dev/null || echo "python3-venv"
+  have npm || echo "nodejs npm"
+  have javac || echo "default-jdk-headless"
+  have mvn || echo "maven"
 }
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: lint, the tests of all crates, etcd's own tests, then the end-to-end tests on a KIND cluster of their own, which is
-# removed afterwards (KEEP=1 keeps it).
+# Runs every test: lint, the tests of all crates, clients that others wrote, etcd's own tests, then the end-to-end tests on
+# a KIND cluster of their own, which is removed afterwards (KEEP=1 keeps it).
 # Never: goes on after a failure, and never counts a test that did not run as passed.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -37,6 +37,7 @@ step "lint" "$KIND_DIR/lint.sh"
 "$KIND_DIR/tools.sh" kind kubectl helm etcd etcd-3.6 versitygw
 step "rules about the source" cargo test --locked -p e2e --lib
 step "tests of all crates" cargo test --locked --workspace --exclude e2e
+step "clients that others wrote" "$KIND_DIR/clients.sh"
 step "etcd's own tests" "$REPO_DIR/e2e/conformance/run.sh" minimal
 end_to_end
 say "everything passed"
