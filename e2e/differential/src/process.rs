@@ -28,6 +28,9 @@ const LOG_LINES: usize = 10;
 /// How often a condition is looked at again.
 pub const POLL: Duration = Duration::from_millis(2);
 
+/// Longest time from the end of a connection to that of its process.
+const CRASH_MAX: Duration = Duration::from_millis(300);
+
 /// The programs that are compared, and where their data lies meanwhile.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -114,6 +117,20 @@ impl Cluster {
 
     pub async fn stop(&mut self, n: usize, how: End) -> Result<()> {
         self.members[n].stop(how).await
+    }
+
+    /// Whether a member ended that nobody stopped, or is about to: connections end before their process does.
+    pub async fn crashed(&mut self) -> Result<bool> {
+        let deadline = Instant::now() + CRASH_MAX;
+        while Instant::now() < deadline {
+            for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
+                if child.try_wait()?.is_some() {
+                    return Ok(true);
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(false)
     }
 
     pub fn start(&mut self, n: usize) -> Result<()> {

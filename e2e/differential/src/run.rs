@@ -55,10 +55,15 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
     pair.align_leaders().await?;
     for (number, step) in case.steps.iter().chain([&Step::Audit]).enumerate() {
         pair.step = number;
-        let outcome = pair.take(step).await.with_context(|| format!("step {number}: {step}"))?;
-        if let Some(difference) = outcome {
-            return Ok(Some(difference));
+        let outcome = pair.take(step).await.with_context(|| format!("step {number}: {step}"));
+        if matches!(outcome, Ok(None)) {
+            continue;
         }
+        if pair.reference.cluster.crashed().await? {
+            println!("etcd crashed at step {number}, and the case ends there: {step}");
+            return Ok(None);
+        }
+        return outcome;
     }
     Ok(None)
 }
