@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: lint, the tests of all crates, clients that others wrote, etcd's own tests, then the end-to-end tests on
-# a KIND cluster of their own, which is removed afterwards (KEEP=1 keeps it).
+# Runs every test: lint, the tests of all crates, clients that others wrote, etcd's own tests, a comparison with etcd, then
+# the end-to-end tests on a KIND cluster of their own, which is removed afterwards (KEEP=1 keeps it).
 # Never: goes on after a failure, and never counts a test that did not run as passed.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
