@@ -18,8 +18,8 @@ impl Alarms {
     }
 
     /// Alarms of one type, or all for `None`, by member.
-    pub(crate) fn list(&self, wanted: AlarmType) -> Vec<AlarmMember> {
-        let of_type = |alarm: i32| wanted == AlarmType::None || alarm == wanted as i32;
+    pub(crate) fn list(&self, wanted: i32) -> Vec<AlarmMember> {
+        let of_type = |alarm: i32| wanted == AlarmType::None as i32 || alarm == wanted;
         self.raised.iter().filter(|(_, alarm)| of_type(*alarm)).map(|entry| to_message(*entry)).collect()
     }
 
@@ -31,7 +31,7 @@ impl Alarms {
     pub(crate) fn apply(&mut self, request: &AlarmRequest) -> Vec<AlarmMember> {
         let entry = (MemberId(request.member_id), request.alarm);
         match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Get) => self.list(request.alarm()),
+            Ok(AlarmAction::Get) => self.list(request.alarm),
             Ok(AlarmAction::Activate) if request.alarm != AlarmType::None as i32 => {
                 self.raised.insert(entry);
                 vec![to_message(entry)]

@@ -44,9 +44,13 @@ impl View {
     pub fn bucket_items(&self, bucket: &str) -> Box<dyn Iterator<Item = (Bytes, Bytes)> + '_> {
         let rows = match bucket {
             "key" => return Box::new(self.key_rows()),
-            "alarm" => {
-                self.0.alarms.list(AlarmType::None).iter().map(|a| (a.encode_to_vec(), Vec::new())).collect()
-            }
+            "alarm" => self
+                .0
+                .alarms
+                .list(AlarmType::None as i32)
+                .iter()
+                .map(|a| (a.encode_to_vec(), Vec::new()))
+                .collect(),
             "auth" => self.auth_rows(),
             "authRoles" => named(self.0.auth.roles.iter().map(|(name, role)| (name, role.encode_to_vec()))),
             "authUsers" => named(self.0.auth.users.iter().map(|(name, user)| (name, user.encode_to_vec()))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use kvnode_proto::{
-    etcdserverpb::{AlarmMember, AlarmType, RangeRequest, TxnRequest},
+    etcdserverpb::{AlarmMember, RangeRequest, TxnRequest},
     raftpb::{ConfChange, ConfState},
 };
 
@@ -212,10 +212,11 @@ impl View {
         self.storage_version().or_else(|| (self.0.term > Term(0)).then(|| "3.5.0".to_owned()))
     }
 
-    /// Alarms of one type, or all of them for [`AlarmType::None`].
+    /// Alarms of one type, by its number since members may raise types that no version knows, or all of them for
+    /// 0, `NONE`.
     #[must_use]
-    pub fn alarms(&self, wanted: AlarmType) -> Vec<AlarmMember> {
-        self.0.alarms.list(wanted)
+    pub fn alarms(&self, wanted: impl Into<i32>) -> Vec<AlarmMember> {
+        self.0.alarms.list(wanted.into())
     }
 
     /// All leases, by id. Sorted by expiry they are known to the leader's [`crate::lease::clock`].

@@ -61,7 +61,7 @@ pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, S
     let (revision, alarms) = if request.action == AlarmAction::Get as i32 {
         call.authenticated().await?;
         let view = call.services.node.reader().view();
-        (view.revision(), view.alarms(request.alarm()))
+        (view.revision(), view.alarms(request.alarm))
     } else {
         call.admin().await?;
         let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
