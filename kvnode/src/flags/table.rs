@@ -239,9 +239,7 @@ pub(super) static FLAGS: &[Flag] = &[
     // Misc.
     flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys; where given, flags and variables do not count.", into!(config_file, some_path)),
     flag!(Misc Switch "enable-grpc-gateway" = "true", "Serve the API as HTTP with JSON, too.", into!(enable_grpc_gateway, boolean)),
-    flag!(Misc Value "v2-deprecation" = "write-only-drop-data", ignored "there is no v2 store", |_, v| {
-        one_of(v, &["not-yet", "write-only", "write-only-drop-data", "gone"])
-    }),
+    flag!(Misc Value "v2-deprecation" = "write-only", ignored "there is no v2 store", v2_deprecation),
     // Own.
     flag!(Own Value "ticket-file" = "", "File in which this member's ticket to a cluster appears; without it members start as etcd's do.", into!(ticket_file, some_path)),
     flag!(Own Value "ticket-holder" = "", "Holder a ticket must name to be accepted: the pod's UID.", into!(ticket_holder, text)),
@@ -298,6 +296,13 @@ fn no_discovery(_: &mut Config, v: &str) -> Result<(), String> {
 
 fn above_zero(v: &str) -> Result<Duration, String> {
     duration(v).and_then(|d| if d.is_zero() { Err("must be >0".to_owned()) } else { Ok(d) })
+}
+
+/// Takes a list, as etcd does, and words what it refuses as etcd does.
+fn v2_deprecation(_: &mut Config, text: &str) -> Result<(), String> {
+    let stages = ["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
+    let refused = |stage: &str, why: String| format!("invalid value {stage:?}: {why}");
+    text.split(',').try_for_each(|stage| one_of(stage, &stages).map_err(|why| refused(stage, why)))
 }
 
 fn cluster_state(c: &mut Config, v: &str) -> Result<(), String> {

@@ -81,6 +81,7 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--heartbeat-interval=x", 2, "-heartbeat-interval"),
         ("--pre-vote=maybe", 2, "-pre-vote"),
         ("--initial-cluster-state=old", 2, "use one of new, existing"),
+        ("--v2-deprecation=gone,not-yet", 2, "for flag -v2-deprecation: invalid value \"not-yet\""),
         ("--listen-peer-urls=localhost:1", 2, "-listen-peer-urls"),
         ("--discovery-srv=example.org", 2, "--initial-cluster"),
         ("--feature-gates=Flying=true", 2, "unrecognized feature gate: Flying"),
