@@ -1,18 +1,27 @@
 //! The side that dials: this member towards its peers.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    server::ParsedCertificate,
     sign::SingleCertAndKey,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Policy, Side, TlsError, files, reload::Reloading};
+use super::{
+    Policy, Side, TlsError, files,
+    pinned::{Pinned, Purpose},
+    reload::Reloading,
+};
 use crate::flags::config::TlsFiles;
 
 /// Dials TLS connections, showing and trusting what the files hold at that moment. Speaks HTTP/1.1, as etcd's peers do.
@@ -56,15 +65,15 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&policy.versions())
         .map_err(|source| TlsError::Setup { side: side.endpoint(), source })?;
-    let builder = match (&tls.trusted_ca, tls.auto) {
-        (Some(ca), _) => builder.with_root_certificates(files::authorities(side, ca)?),
-        (None, true) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(Arc::clone(&provider)))),
+    let trust = match (&tls.trusted_ca, tls.auto) {
+        (Some(ca), _) => authorities(side, ca, &provider)?,
+        (None, true) => Trust::Anybody,
         (None, false) => {
             return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
         }
     };
+    let verifier = ServerVerifier { trust, provider: Arc::clone(&provider) };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let shown = match (&tls.client_cert, &tls.client_key, &tls.cert, &tls.key) {
         (Some(cert), Some(key), ..) => {
             let names = ("client-cert-file", "client-key-file");
@@ -83,20 +92,52 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
     Ok(config)
 }
 
-/// Trusts whoever answers: what `--peer-auto-tls` asks for. Traffic is encrypted, nobody is authenticated.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+fn authorities(side: Side, ca: &Path, provider: &Arc<CryptoProvider>) -> Result<Trust, TlsError> {
+    let (roots, pinned) = files::authorities(side, ca)?;
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let chain = builder.build().map_err(|why| TlsError::Invalid {
+        flag: side.flag("trusted-ca-file"),
+        path: ca.to_owned(),
+        why: why.to_string(),
+    })?;
+    Ok(Trust::Authorities(chain, pinned))
+}
 
-impl ServerCertVerifier for AnyCertificate {
+/// Whom a member believes that it is the one it dialled.
+#[derive(Debug)]
+enum Trust {
+    /// Whoever answers: what `--peer-auto-tls` asks for. Traffic is encrypted, nobody is authenticated.
+    Anybody,
+    /// Whoever shows a certificate of an authority, or one that is trusted as it is.
+    Authorities(Arc<WebPkiServerVerifier>, Pinned),
+}
+
+#[derive(Debug)]
+struct ServerVerifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        let Trust::Authorities(chain, pinned) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified = chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verified.or_else(|why| {
+            if !pinned.holds(end_entity, Purpose::Server, now) {
+                return Err(why);
+            }
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            Ok(ServerCertVerified::assertion())
+        })
     }
 
     fn verify_tls12_signature(
@@ -105,7 +146,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -114,10 +160,15 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -8,7 +8,7 @@ use rustls_pki_types::{
     pem::{self, PemObject},
 };
 
-use super::{Side, TlsError};
+use super::{Side, TlsError, pinned::Pinned};
 
 fn read(flag: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Read {
@@ -61,14 +61,15 @@ pub(super) fn key_pair(
     })
 }
 
-/// Every CA certificate of a bundle.
-pub(super) fn authorities(side: Side, path: &Path) -> Result<RootCertStore, TlsError> {
+/// Every CA certificate of a bundle: as authorities, and as themselves.
+pub(super) fn authorities(side: Side, path: &Path) -> Result<(RootCertStore, Pinned), TlsError> {
     let flag = side.flag("trusted-ca-file");
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&flag, path)? {
-        roots.add(certificate).map_err(|why| invalid(&flag, path, why.to_string()))?;
+    let certificates = certificates(&flag, path)?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|why| invalid(&flag, path, why.to_string()))?;
     }
-    Ok(roots)
+    Ok((roots, Pinned(certificates)))
 }
 
 /// Revocation lists, as PEM or as one DER.

@@ -8,6 +8,7 @@ mod auto;
 mod client;
 mod files;
 mod names;
+mod pinned;
 mod reload;
 mod server;
 mod words;

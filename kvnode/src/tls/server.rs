@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::warn;
 
-use super::{Policy, Side, TlsError, auto, files, names::AllowedNames, reload::Reloading, words};
+use super::{
+    Policy, Side, TlsError, auto, files, names::AllowedNames, pinned::Pinned, reload::Reloading, words,
+};
 use crate::{flags::config::TlsFiles, limits};
 
 /// Accepts TLS connections with the certificate, key and CA that the files hold at that moment.
@@ -100,10 +102,12 @@ fn client_verifier(
     let Some(ca) = &tls.trusted_ca else {
         return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
     };
-    let roots = Arc::new(files::authorities(side, ca)?);
+    let (roots, mut pinned) = files::authorities(side, ca)?;
     let revoked = files::revocations(side, tls.crl.as_ref())?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if !revoked.is_empty() {
+        // Only the chain is held against the list.
+        pinned = Pinned::default();
         // As etcd: the list names certificates to refuse; one whose status it does not tell is good.
         builder =
             builder.with_crls(revoked).only_check_end_entity_revocation().allow_unknown_revocation_status();
@@ -115,6 +119,7 @@ fn client_verifier(
     })?;
     Ok(Arc::new(AllowedNames {
         chain,
+        pinned,
         common_names: tls.allowed_cns.clone(),
         host_names: tls.allowed_hostnames.clone(),
     }))

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::ProtocolVersion;
 use tempfile::TempDir;
 
@@ -135,6 +135,54 @@ async fn only_allowed_names_of_the_own_ca_get_in() {
     let stranger = Connector::load(Side::Peer, &strange, &policy()).unwrap();
     let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
     assert!(shake(&acceptor, &stranger).await.is_err());
+}
+
+/// One certificate that is its own authority, or a leaf, in all three places.
+fn alone(dir: &TempDir, change: impl FnOnce(&mut CertificateParams)) -> TlsFiles {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "alone");
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let cert = write(dir, "tls.crt", &params.self_signed(&key).unwrap().pem());
+    TlsFiles {
+        trusted_ca: Some(cert.clone()),
+        cert: Some(cert),
+        key: Some(write(dir, "tls.key", &key.serialize_pem())),
+        client_cert_auth: true,
+        ..TlsFiles::default()
+    }
+}
+
+async fn shake_alone(change: impl FnOnce(&mut CertificateParams)) -> Result<String, String> {
+    let dir = TempDir::new().unwrap();
+    let files = alone(&dir, change);
+    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+    shake(&Acceptor::load(Side::Peer, &files, &policy()).unwrap(), &connector).await
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_speaks_for_itself_while_it_is_valid_and_for_what_it_is_meant() {
+    let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    assert_eq!(shake_alone(authority).await, Ok("alone".to_owned()));
+    assert_eq!(shake_alone(|_| {}).await, Ok("alone".to_owned()));
+    let past = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    assert!(shake_alone(past).await.is_err());
+    for usage in [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth] {
+        let half = |params: &mut CertificateParams| params.extended_key_usages = vec![usage];
+        assert!(shake_alone(half).await.is_err(), "both ends show it");
+    }
+    let elsewhere = |params: &mut CertificateParams| {
+        params.subject_alt_names =
+            CertificateParams::new(vec!["elsewhere".to_owned()]).unwrap().subject_alt_names;
+    };
+    assert!(shake_alone(elsewhere).await.is_err());
+
+    // It vouches for nobody else.
+    let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (files, mut stranger) = (alone(&dir, authority), alone(&other, authority));
+    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+    stranger.trusted_ca = files.trusted_ca;
+    assert!(shake(&acceptor, &Connector::load(Side::Peer, &stranger, &policy()).unwrap()).await.is_err());
 }
 
 #[tokio::test]
