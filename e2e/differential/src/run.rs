@@ -59,7 +59,7 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
         if matches!(outcome, Ok(None)) {
             continue;
         }
-        if pair.reference.cluster.crashed().await? {
+        if pair.reference_crashed().await? {
             println!("etcd crashed at step {number}, and the case ends there: {step}");
             return Ok(None);
         }
@@ -83,6 +83,15 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Whether etcd has ended by itself, or does so when it has to look at its keys: it may have lost some.
+    async fn reference_crashed(&mut self) -> Result<bool> {
+        for member in (0..self.case.setup.members).filter(|member| self.reference.cluster.runs(*member)) {
+            // That it cannot be asked is one of the things to find out.
+            let _ = self.reference.read_all(member).await;
+        }
+        self.reference.cluster.crashed().await
+    }
+
     async fn take(&mut self, step: &Step) -> Outcome {
         match step {
             Step::Call(call) => return self.call(call).await,

@@ -156,14 +156,20 @@ impl Side {
         self.cluster.wait_until_ready().await
     }
 
-    /// Has a member catch up with what the cluster has agreed on. Whether the read is allowed makes no difference.
+    /// Has a member catch up with what the cluster has agreed on.
     pub async fn catch_up(&self, member: usize) -> Result<()> {
-        let call = Call {
-            member,
-            user: Some("root".to_owned()),
-            method: "KV/Range".to_owned(),
-            body: "key:\"\\000\" count_only:true".to_owned(),
-        };
+        self.read(member, "key:\"\\000\" count_only:true").await
+    }
+
+    /// Has a member read every key that it has.
+    pub async fn read_all(&self, member: usize) -> Result<()> {
+        self.read(member, "key:\"\\000\" range_end:\"\\000\" serializable:true").await
+    }
+
+    /// Whether the read is allowed makes no difference.
+    async fn read(&self, member: usize, body: &str) -> Result<()> {
+        let (user, method) = (Some("root".to_owned()), "KV/Range".to_owned());
+        let call = Call { member, user, method, body: body.to_owned() };
         let (method, request) = self.request(&call)?;
         self.send(&call, &method, request.encode_to_vec().into()).await?;
         Ok(())
