@@ -2,7 +2,8 @@
 //!
 //! | what | why |
 //! |---|---|
-//! | what comes after a step at which etcd crashed, as it does when a transaction deletes a key and then puts it with `ignore_value`, and at a read of a key that a transaction deleted and put again if a compaction ended at its revision | it does so again at each start |
+//! | what comes after a step at which etcd crashed, as it does when a transaction deletes a key and then puts it with `ignore_value` | it does so again at each start |
+//! | compaction at the revision of a transaction that deleted and put | etcd loses a key that it deleted and put again, and crashes when it is read; never sent |
 //! | an alarm request with an unknown action | etcd crashes; never sent |
 //! | `MemberUpdate` of an existing member to something that is no URL | etcd takes it and crashes when it dials; never sent |
 //! | `RangeStream` with a sort target but no order | etcd sorts each piece by itself and goes on behind its last key, so keys are lost; never sent |

@@ -1,6 +1,7 @@
 //! Runs a case on both clusters and stops at the first difference.
 
 use std::{
+    collections::HashSet,
     fmt,
     time::{Duration, Instant},
 };
@@ -51,7 +52,7 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
         Side::start(&programs.etcd, &case.setup, schema, &programs.scratch),
         Side::start(&programs.kvnode, &case.setup, schema, &programs.scratch),
     )?;
-    let mut pair = Pair { reference, ours, case, step: 0, connected: Instant::now() };
+    let mut pair = Pair { reference, ours, case, step: 0, connected: Instant::now(), mixed: HashSet::new() };
     pair.align_leaders().await?;
     for (number, step) in case.steps.iter().chain([&Step::Audit]).enumerate() {
         pair.step = number;
@@ -80,6 +81,8 @@ struct Pair<'a> {
     step: usize,
     /// When the last member was started.
     connected: Instant,
+    /// Revisions of transactions that deleted and put; see the table in [`crate::normalise`].
+    mixed: HashSet<i64>,
 }
 
 impl Pair<'_> {
@@ -131,6 +134,10 @@ impl Pair<'_> {
 
     async fn call(&mut self, call: &Call) -> Outcome {
         if call.method == "KV/Compact" {
+            let (_, request) = self.reference.request(call)?;
+            if self.mixed.contains(&number(&request, "revision")) {
+                return Ok(None);
+            }
             // Watches that lag behind a compaction are told so, and how fast they are is nobody's promise.
             if let Some(difference) = self.settle().await? {
                 return Ok(Some(difference));
@@ -172,6 +179,12 @@ impl Pair<'_> {
             self.ours.send(call, &method, right_bytes)
         )?;
         learn(&mut self.reference, call, &left, &left_heard);
+        if call.method == "KV/Txn" {
+            let text = left_heard.messages.iter().map(schema::print).collect::<String>();
+            if text.contains("deleted:") && text.contains("response_put") {
+                self.mixed.insert(self.reference.bindings.now);
+            }
+        }
         learn(&mut self.ours, call, &right, &right_heard);
         self.ours.bindings.now = self.reference.bindings.now;
         let what = format!("{} {call_body}", call.method, call_body = schema::print(&left));
