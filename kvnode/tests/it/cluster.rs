@@ -101,19 +101,25 @@ fn killing_all_members_at_once_loses_no_acknowledged_write() {
     });
 }
 
+/// A follower that was away while keys were written, and these keys.
+async fn write_past_a_follower(cluster: &mut Cluster) -> (usize, BTreeMap<String, String>) {
+    let away = cluster.other_than(cluster.leader().await);
+    cluster.members[away].kill();
+    let mut expected = BTreeMap::new();
+    let channel = cluster.members[cluster.other_than(away)].channel();
+    for n in 0..200 {
+        put(&channel, &format!("k{n:03}"), "v").await.unwrap();
+        expected.insert(format!("k{n:03}"), "v".to_owned());
+    }
+    cluster.members[away].restart();
+    (away, expected)
+}
+
 #[test]
 fn a_member_that_was_down_catches_up_from_the_log() {
     let mut cluster = Cluster::start();
     run(async {
-        let away = cluster.other_than(cluster.leader().await);
-        cluster.members[away].kill();
-        let mut expected = BTreeMap::new();
-        let channel = cluster.members[cluster.other_than(away)].channel();
-        for n in 0..200 {
-            put(&channel, &format!("k{n:03}"), "v").await.unwrap();
-            expected.insert(format!("k{n:03}"), "v".to_owned());
-        }
-        cluster.members[away].restart();
+        let (away, expected) = write_past_a_follower(&mut cluster).await;
         cluster.wait_for_keys(away, &expected).await;
         let (_, metrics) = cluster.members[away].get_metrics_port("/metrics");
         let received = "etcd_network_snapshot_receive_success{";
@@ -128,15 +134,7 @@ fn a_member_that_was_down_catches_up_from_the_log() {
 fn a_member_that_was_down_for_long_catches_up_from_a_snapshot() {
     let mut cluster = Cluster::start_with(&["--snapshot-count=20", "--snapshot-catchup-entries=5"]);
     run(async {
-        let away = cluster.other_than(cluster.leader().await);
-        cluster.members[away].kill();
-        let mut expected = BTreeMap::new();
-        let channel = cluster.members[cluster.other_than(away)].channel();
-        for n in 0..200 {
-            put(&channel, &format!("k{n:03}"), "v").await.unwrap();
-            expected.insert(format!("k{n:03}"), "v".to_owned());
-        }
-        cluster.members[away].restart();
+        let (away, mut expected) = write_past_a_follower(&mut cluster).await;
         cluster.members[away].wait_for_log("applied snapshot");
         cluster.wait_for_keys(away, &expected).await;
         // What it received is its own now: it starts from it, and goes on.
