@@ -32,6 +32,7 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
     required("listen-client-urls", &config.listen_client_urls)?;
     reachable("initial-advertise-peer-urls", &config.initial_advertise_peer_urls)?;
     reachable("advertise-client-urls", &config.advertise_client_urls)?;
+    discovery(config)?;
     config.initial_cluster = initial_cluster(config)?;
     timing(config)?;
     config.auto_compaction =
@@ -72,6 +73,31 @@ fn reachable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
             return refuse(format!("--{flag} {url:?} must be \"host:port\" (unexpected empty host)"));
         }
     }
+    Ok(())
+}
+
+/// With discovery, the members are not told, and its token is the cluster's.
+fn discovery(config: &mut Config) -> Result<(), ConfigError> {
+    let (token, endpoints) = (&config.discovery.token, &config.discovery.endpoints);
+    if token.is_empty() && endpoints.is_empty() {
+        return Ok(());
+    }
+    if token.is_empty() || endpoints.is_empty() {
+        return refuse("both --discovery-token and --discovery-endpoints must be set");
+    }
+    if !config.initial_cluster_text.is_empty() {
+        return refuse(
+            "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
+             \"discovery-endpoints\" or \"discovery-srv\"",
+        );
+    }
+    if config.ticket_file.is_some() {
+        return refuse("--ticket-file and --discovery-endpoints exclude each other");
+    }
+    if config.discovery.cert.is_some() != config.discovery.key.is_some() {
+        return refuse("--discovery-cert and --discovery-key must both be present or both absent");
+    }
+    config.initial_cluster_token.clone_from(token);
     Ok(())
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub max_learners: usize,
     /// Leave all other members behind.
     pub force_new_cluster: bool,
+    /// Where the members of a new cluster find each other; used if it has endpoints.
+    pub discovery: Discovery,
     /// Where this member's admission ticket appears; `None` is plain etcd behaviour.
     pub ticket_file: Option<PathBuf>,
     /// The holder a ticket must name: the pod's UID.
@@ -130,6 +132,29 @@ pub enum ClusterState {
     #[default]
     New,
     Existing,
+}
+
+/// `--discovery-*`: an etcd at which the members of a new cluster find each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// URLs, or `host:port`.
+    pub endpoints: Vec<String>,
+    pub token: String,
+    /// Zero is no limit.
+    pub dial_timeout: Duration,
+    pub request_timeout: Duration,
+    /// Zero is never.
+    pub keepalive_time: Duration,
+    pub keepalive_timeout: Duration,
+    /// No TLS, unless something else asks for it.
+    pub insecure_transport: bool,
+    pub insecure_skip_tls_verify: bool,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub cacert: Option<PathBuf>,
+    /// Empty is nobody.
+    pub user: String,
+    pub password: String,
 }
 
 /// `--auto-compaction-mode` and `-retention`.
@@ -317,6 +342,7 @@ impl Config {
             pre_vote: false,
             max_learners: 0,
             force_new_cluster: false,
+            discovery: Discovery::default(),
             ticket_file: None,
             ticket_holder: String::new(),
             auto_compaction: AutoCompaction::Off,

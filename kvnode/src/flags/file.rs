@@ -208,6 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn discovery_has_the_keys_of_etcds_client() {
+        let config = read(
+            "discovery-config:\n  token: t\n  client:\n    endpoints: [a:1, b:1]\n    dial-timeout: 3000000000\n    \
+               secure: {cacert: ca.crt, insecure-transport: false}\n    auth: {username: ann, password: pw}\n",
+        )
+        .unwrap();
+        let discovery = config.discovery;
+        assert_eq!(
+            (discovery.token.as_str(), discovery.endpoints),
+            ("t", vec!["a:1".to_owned(), "b:1".into()])
+        );
+        assert_eq!(discovery.dial_timeout, Duration::from_secs(3));
+        assert_eq!(discovery.request_timeout, Duration::from_secs(5));
+        assert_eq!(discovery.cacert.as_deref(), Some(Path::new("ca.crt")));
+        assert!(!discovery.insecure_transport);
+        assert_eq!((discovery.user.as_str(), discovery.password.as_str()), ("ann", "pw"));
+        assert_eq!(config.initial_cluster_token, "t");
+    }
+
+    #[test]
     fn an_empty_file_is_the_defaults() {
         for text in ["", "# nothing\n", "---\n"] {
             assert_eq!(read(text).unwrap(), Config::default(), "{text:?}");

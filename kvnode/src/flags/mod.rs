@@ -112,6 +112,14 @@ where
     Ok(Command::Serve(Box::new(config)))
 }
 
+/// Reads `name=url,name=url` that another member wrote.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn members(text: &str) -> Result<BTreeMap<String, Vec<url::Url>>, ConfigError> {
+    check::members("initial-cluster", text)
+}
+
 /// The environment variable of a flag.
 pub fn variable(flag: &str) -> String {
     format!("ETCD_{}", flag.to_uppercase().replace('-', "_"))

@@ -76,7 +76,7 @@ impl Group {
 }
 
 const NO_BBOLT: &str = "state is kept in memory; the database file is written as a whole";
-const NO_DISCOVERY: &str = "members find each other by --initial-cluster or by ticket";
+const NO_SRV: &str = "SRV records are not looked up";
 const NO_TRACING: &str = "kvnode exports no traces";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
@@ -160,22 +160,22 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Clustering Switch "pre-vote" = "true", "Ask before an election whether it could be won.", into!(pre_vote, boolean)),
     flag!(Clustering Value "max-learners" = "1", "Learners allowed at a time.", into!(max_learners, number)),
     flag!(Clustering Switch "force-new-cluster" = "false", "Go on alone with this member's data, as a cluster of one.", into!(force_new_cluster, boolean)),
-    flag!(Clustering Value "discovery-endpoints" = "", ignored NO_DISCOVERY, no_discovery),
-    flag!(Clustering Value "discovery-token" = "", ignored NO_DISCOVERY, no_discovery),
-    flag!(Clustering Value "discovery-srv" = "", ignored NO_DISCOVERY, no_discovery),
-    flag!(Clustering Value "discovery-srv-name" = "", ignored NO_DISCOVERY, no_discovery),
-    flag!(Clustering Value "discovery-fallback" = "exit", ignored NO_DISCOVERY, |_, v| one_of(v, &["exit"])),
-    flag!(Clustering Value "discovery-dial-timeout" = "2s", ignored NO_DISCOVERY, |_, v| duration(v).map(drop)),
-    flag!(Clustering Value "discovery-request-timeout" = "5s", ignored NO_DISCOVERY, |_, v| duration(v).map(drop)),
-    flag!(Clustering Value "discovery-keepalive-time" = "2s", ignored NO_DISCOVERY, |_, v| duration(v).map(drop)),
-    flag!(Clustering Value "discovery-keepalive-timeout" = "6s", ignored NO_DISCOVERY, |_, v| duration(v).map(drop)),
-    flag!(Clustering Switch "discovery-insecure-transport" = "true", ignored NO_DISCOVERY, |_, v| boolean(v).map(drop)),
-    flag!(Clustering Switch "discovery-insecure-skip-tls-verify" = "false", ignored NO_DISCOVERY, |_, v| boolean(v).map(drop)),
-    flag!(Clustering Value "discovery-cert" = "", ignored NO_DISCOVERY, anything),
-    flag!(Clustering Value "discovery-key" = "", ignored NO_DISCOVERY, anything),
-    flag!(Clustering Value "discovery-cacert" = "", ignored NO_DISCOVERY, anything),
-    flag!(Clustering Value "discovery-user" = "", ignored NO_DISCOVERY, anything),
-    flag!(Clustering Value "discovery-password" = "", ignored NO_DISCOVERY, anything),
+    flag!(Clustering Value "discovery-endpoints" = "", "Endpoints of an etcd at which the members of a new cluster find each other.", into!(discovery.endpoints, endpoints)),
+    flag!(Clustering Value "discovery-token" = "", "Token of the new cluster; its size stands there at /_etcd/registry/<token>/_config/size.", into!(discovery.token, text)),
+    flag!(Clustering Value "discovery-srv" = "", ignored NO_SRV, no_srv),
+    flag!(Clustering Value "discovery-srv-name" = "", ignored NO_SRV, no_srv),
+    flag!(Clustering Value "discovery-fallback" = "exit", ignored "there is no proxy to fall back to", |_, v| one_of(v, &["exit"])),
+    flag!(Clustering Value "discovery-dial-timeout" = "2s", "Time for a connection to --discovery-endpoints.", into!(discovery.dial_timeout, duration)),
+    flag!(Clustering Value "discovery-request-timeout" = "5s", "Time for an answer of --discovery-endpoints.", into!(discovery.request_timeout, duration)),
+    flag!(Clustering Value "discovery-keepalive-time" = "2s", "Time between pings to --discovery-endpoints, at least 10s; 0 is none.", into!(discovery.keepalive_time, duration)),
+    flag!(Clustering Value "discovery-keepalive-timeout" = "6s", "Time that --discovery-endpoints have to answer a ping.", into!(discovery.keepalive_timeout, duration)),
+    flag!(Clustering Switch "discovery-insecure-transport" = "true", "Dial --discovery-endpoints without TLS where neither a scheme nor a file asks for it.", into!(discovery.insecure_transport, boolean)),
+    flag!(Clustering Switch "discovery-insecure-skip-tls-verify" = "false", "Trust whoever answers at --discovery-endpoints.", into!(discovery.insecure_skip_tls_verify, boolean)),
+    flag!(Clustering Value "discovery-cert" = "", "Certificate shown to --discovery-endpoints.", into!(discovery.cert, some_path)),
+    flag!(Clustering Value "discovery-key" = "", "Key of --discovery-cert.", into!(discovery.key, some_path)),
+    flag!(Clustering Value "discovery-cacert" = "", "CA of --discovery-endpoints; those of the system when empty.", into!(discovery.cacert, some_path)),
+    flag!(Clustering Value "discovery-user" = "", "User at --discovery-endpoints.", into!(discovery.user, text)),
+    flag!(Clustering Value "discovery-password" = "", "Password of --discovery-user.", into!(discovery.password, text)),
     // Compaction.
     flag!(Compaction Value "auto-compaction-mode" = "periodic", "'periodic' or 'revision'.", into!(auto_compaction_mode, text)),
     flag!(Compaction Value "auto-compaction-retention" = "0", "Time ('5m'; '1' is an hour) or number of revisions to keep; 0 is everything.", into!(auto_compaction_retention, text)),
@@ -289,9 +289,17 @@ fn anything(_: &mut Config, _: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Discovery would silently form a cluster of one if it were ignored, so a value is refused.
-fn no_discovery(_: &mut Config, v: &str) -> Result<(), String> {
-    if v.is_empty() { Ok(()) } else { Err("discovery is not supported; use --initial-cluster".to_owned()) }
+/// A member would silently form a cluster of one if this were ignored, so a value is refused.
+fn no_srv(_: &mut Config, v: &str) -> Result<(), String> {
+    if v.is_empty() { Ok(()) } else { Err(format!("{NO_SRV}; use --initial-cluster")) }
+}
+
+fn endpoints(v: &str) -> Result<Vec<String>, String> {
+    let given = v.split(',').filter(|item| !item.trim().is_empty()).count();
+    match given == v.split(',').count() || v.is_empty() {
+        true => list(v),
+        false => Err("must not contain empty endpoints".to_owned()),
+    }
 }
 
 fn above_zero(v: &str) -> Result<Duration, String> {

@@ -84,6 +84,13 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--v2-deprecation=gone,not-yet", 2, "for flag -v2-deprecation: invalid value \"not-yet\""),
         ("--listen-peer-urls=localhost:1", 2, "-listen-peer-urls"),
         ("--discovery-srv=example.org", 2, "--initial-cluster"),
+        ("--discovery-endpoints=a:1,,b:1", 2, "must not contain empty endpoints"),
+        ("--discovery-token=t", 1, "both --discovery-token and --discovery-endpoints must be set"),
+        (
+            "--discovery-token=t --discovery-endpoints=a:1 --initial-cluster=default=http://localhost:2380",
+            1,
+            "multiple discovery or bootstrap flags are set",
+        ),
         ("--feature-gates=Flying=true", 2, "unrecognized feature gate: Flying"),
         ("--listen-client-urls=http://0.0.0.0:1", 1, "--advertise-client-urls is required"),
         ("--listen-peer-urls=http://example.org:1", 1, "--listen-peer-urls: expected IP"),

@@ -119,7 +119,8 @@ impl Dialer {
     }
 }
 
-async fn connect(url: &Url) -> io::Result<Either<TcpStream, UnixStream>> {
+/// Opens a connection, without TLS.
+pub(crate) async fn connect(url: &Url) -> io::Result<Either<TcpStream, UnixStream>> {
     match url.address() {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;

@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-pub(crate) use dial::Dialer;
+pub(crate) use dial::{Dialer, connect};
 pub(crate) use headers::{Local, major_minor as version};
 pub(crate) use server::listen;
 

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::flags::config::TlsFiles;
 
-/// Dials TLS connections, showing and trusting what the files hold at that moment. Speaks HTTP/1.1, as etcd's peers do.
+/// Dials TLS connections, showing and trusting what the files hold at that moment. Speaks HTTP/1.1 to peers, as etcd does,
+/// and HTTP/2 to others.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Reloading<ClientConfig>>,
@@ -68,6 +69,7 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
     let trust = match (&tls.trusted_ca, tls.auto) {
         (Some(ca), _) => authorities(side, ca, &provider)?,
         (None, true) => Trust::Anybody,
+        (None, false) if side == Side::Discovery => system(side, &provider)?,
         (None, false) => {
             return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
         }
@@ -88,7 +90,8 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
         Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let protocol: &[u8] = if side == Side::Peer { b"http/1.1" } else { b"h2" };
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 
@@ -101,6 +104,15 @@ fn authorities(side: Side, ca: &Path, provider: &Arc<CryptoProvider>) -> Result<
         why: why.to_string(),
     })?;
     Ok(Trust::Authorities(chain, pinned))
+}
+
+/// As Go does where no authority is named. There is none on a system without a file of them.
+fn system(side: Side, provider: &Arc<CryptoProvider>) -> Result<Trust, TlsError> {
+    let roots = Arc::new(files::system_authorities());
+    let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|_| TlsError::NoTrust { flag: side.flag("trusted-ca-file") })?;
+    Ok(Trust::Authorities(chain, Pinned::default()))
 }
 
 /// Whom a member believes that it is the one it dialled.

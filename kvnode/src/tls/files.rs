@@ -72,6 +72,13 @@ pub(super) fn authorities(side: Side, path: &Path) -> Result<(RootCertStore, Pin
     Ok((roots, Pinned(certificates)))
 }
 
+/// The CA certificates of the system; those that cannot be read are left out.
+pub(super) fn system_authorities() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// Revocation lists, as PEM or as one DER.
 pub(super) fn revocations(
     side: Side,

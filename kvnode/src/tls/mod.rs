@@ -29,6 +29,8 @@ use crate::flags::{Config, config::TlsVersion};
 pub enum Side {
     Client,
     Peer,
+    /// The discovery service, which is only dialled.
+    Discovery,
 }
 
 impl Side {
@@ -37,6 +39,8 @@ impl Side {
             (Self::Client, "crl-file") => "--client-crl-file".to_owned(),
             (Self::Client, name) => format!("--{name}"),
             (Self::Peer, name) => format!("--peer-{name}"),
+            (Self::Discovery, "trusted-ca-file") => "--discovery-cacert".to_owned(),
+            (Self::Discovery, name) => format!("--discovery-{}", name.trim_end_matches("-file")),
         }
     }
 
@@ -45,6 +49,7 @@ impl Side {
         match self {
             Self::Client => "client",
             Self::Peer => "peer",
+            Self::Discovery => "discovery",
         }
     }
 }

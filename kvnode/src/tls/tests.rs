@@ -221,6 +221,14 @@ fn bad_files_are_named_with_their_flag_in_one_line() {
         let error = error.unwrap_or_else(|| panic!("{flag} {part} is refused"));
         assert!(error.contains(flag) && error.contains(part) && error.lines().count() == 1, "{error}");
     }
+    for (files, flag) in [
+        (with(&|f| f.cert = Some(missing.clone())), "--discovery-cert"),
+        (with(&|f| f.key = Some(missing.clone())), "--discovery-key"),
+        (with(&|f| f.trusted_ca = Some(missing.clone())), "--discovery-cacert"),
+    ] {
+        let error = Connector::load(Side::Discovery, &files, &policy()).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.starts_with(&format!("{flag}: "))), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod cluster;
 mod corruption;
+mod discovery;
 mod downgrade;
 mod gateway;
 mod gateway_streams;

@@ -1,5 +1,7 @@
 //! First starts: creating a cluster, alone or with others named by `--initial-cluster`.
 
+use std::collections::BTreeMap;
+
 use kvnode_mvcc::{
     MemberId, Store,
     membership::{
@@ -17,7 +19,7 @@ use kvnode_storage::{
 };
 use tracing::info;
 
-use super::{Boot, Disk, Recovered, StartError, assemble, join, ticket};
+use super::{Boot, Disk, Recovered, StartError, assemble, discovery, join, ticket};
 use crate::{
     flags::{
         config::{ClusterState, Config},
@@ -32,7 +34,10 @@ pub(super) async fn begin(config: &Config, disk: &Disk, boot: &Boot) -> Result<R
         return ticket::begin(config, disk, boot).await;
     }
     match config.initial_cluster_state {
-        ClusterState::New => create(config, disk).await,
+        ClusterState::New => create(config, disk, boot).await,
+        ClusterState::Existing if discovers(config) => Err(StartError::Flags(
+            "discovery URL should not be set when joining existing initial cluster".to_owned(),
+        )),
         ClusterState::Existing => join::begin(config, disk).await,
     }
 }
@@ -53,14 +58,23 @@ pub(super) async fn again(
     begin(config, disk, boot).await
 }
 
-/// The members of `--initial-cluster`, by ID, as etcd computes them.
+/// Whether the members of a new cluster are to find each other.
+pub(super) fn discovers(config: &Config) -> bool {
+    !config.discovery.endpoints.is_empty()
+}
+
+/// The members of `--initial-cluster`, by ID.
 pub(super) fn initial_members(config: &Config) -> Vec<Member> {
-    let mut members: Vec<Member> = config
-        .initial_cluster
+    members_of(&config.initial_cluster, &config.initial_cluster_token)
+}
+
+/// Members of a new cluster, by ID, as etcd computes them.
+fn members_of(cluster: &BTreeMap<String, Vec<Url>>, token: &str) -> Vec<Member> {
+    let mut members: Vec<Member> = cluster
         .iter()
         .map(|(name, urls)| {
             let peer_urls = texts(urls);
-            let id = bootstrap_member_id(&peer_urls, &config.initial_cluster_token);
+            let id = bootstrap_member_id(&peer_urls, token);
             Member { id, name: name.clone(), peer_urls, ..Member::default() }
         })
         .collect();
@@ -93,10 +107,13 @@ pub(super) fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'
     Ok(own)
 }
 
-async fn create(config: &Config, disk: &Disk) -> Result<Recovered, StartError> {
-    let members = initial_members(config);
+async fn create(config: &Config, disk: &Disk, boot: &Boot) -> Result<Recovered, StartError> {
+    let mut members = initial_members(config);
     let own = own_entry(config, &members)?.clone();
     join::refuse_if_bootstrapped(config, &members, own.id).await?;
+    if discovers(config) {
+        members = members_of(&discovery::join(config, &own, boot).await?, &config.initial_cluster_token);
+    }
     create_with(config, disk, members, own.id)
 }
 

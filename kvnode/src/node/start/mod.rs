@@ -1,4 +1,5 @@
-//! How a member comes to life: from its disk, as one of the first, by joining a cluster, or with a ticket.
+//! How a member comes to life: from its disk, as one of the first, who may be told of each other or discover each other, by
+//! joining a cluster, or with a ticket.
 //!
 //! Whatever the way, it ends with a [`Recovered`]: what is durable. Creating a cluster is recovering a log of which the
 //! first entries say who its members are; joining one is recovering an empty log. [`assemble`] then starts the threads.
@@ -6,6 +7,7 @@
 //! A data directory is never given a second life: one that holds an identity but no log, or another cluster's, is refused.
 
 mod assemble;
+mod discovery;
 mod force;
 mod fresh;
 mod join;
@@ -31,6 +33,7 @@ use crate::{
     auth::Tokens, client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError,
 };
 
+pub use self::discovery::DiscoveryError;
 use super::{Identity, Node, checkpoint::InstallError, corruption};
 
 /// What a member waits for before it can serve. Shared with the health endpoint before the member exists.
@@ -112,6 +115,9 @@ pub enum StartError {
     /// The peers' answers do not fit the flags.
     #[error("{0}")]
     Peers(String),
+    /// The discovery service made no member of this one.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),

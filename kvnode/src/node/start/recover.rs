@@ -65,6 +65,12 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
         }
         None => (Store::new(assemble::store_config(config)), 0),
     };
+    if fresh::discovers(config) {
+        warn!(
+            "wal-dir" = %disk.wal_dir.display(),
+            "discovery token is ignored since cluster already initialized; valid logs are found"
+        );
+    }
     info!(
         "cluster-id" = %found.cluster,
         "local-member-id" = %found.member,

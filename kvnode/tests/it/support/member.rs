@@ -119,7 +119,8 @@ impl Member {
             format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
             format!("--listen-metrics-urls=http://127.0.0.1:{metrics_port}"),
         ];
-        if program != Path::new(KVNODE) {
+        let discovers = options.arguments.iter().any(|argument| argument.starts_with("--discovery-"));
+        if program != Path::new(KVNODE) && !discovers {
             // etcd insists on it where nothing is as by default.
             let name = options.arguments.iter().find_map(|argument| argument.strip_prefix("--name="));
             let name = name.unwrap_or("default");
