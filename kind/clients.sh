@@ -162,10 +162,14 @@ bounded() {
   ("$@") 9>&- &
   pid=$!
   set +m
-  timeout "$limit" tail -s 0.1 --pid="$pid" -f /dev/null || {
+  # A group of its own hears no Ctrl-C.
+  # shellcheck disable=SC2064 # the pid of now is meant
+  trap "kill -KILL -- -$pid 2>/dev/null; exit 130" INT TERM
+  timeout --foreground "$limit" tail -s 0.1 --pid="$pid" -f /dev/null || {
     say "$*: not done after $limit s, ended"
     kill -KILL -- "-$pid"
   }
+  trap 'exit 130' INT TERM
   wait "$pid"
 }
 
