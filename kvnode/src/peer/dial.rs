@@ -1,11 +1,14 @@
-//! Requests to other members: one HTTP/1.1 connection each, over TLS where the URL says so.
+//! Requests to other members over HTTP/1.1, and over TLS where the URL says so.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use tokio::{net::TcpStream, net::UnixStream, time};
@@ -67,32 +70,9 @@ impl Dialer {
         url: &str,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, CallError> {
-        let parsed: Url = url.parse().map_err(|e: crate::flags::url::UrlError| CallError::Url {
-            url: url.to_owned(),
-            why: e.to_string(),
-        })?;
-        let dial = |source| CallError::Dial { url: url.to_owned(), source };
-        let stream = match time::timeout(self.dial_timeout, connect(&parsed)).await {
-            Ok(outcome) => outcome.map_err(dial)?,
-            Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
-        };
-        let http = |source| CallError::Http { url: url.to_owned(), source };
-        let request = with_host(request, &parsed);
-        match (parsed.security(), &self.tls) {
-            (Security::Plain, _) => exchange(TokioIo::new(stream), request).await.map_err(http),
-            (Security::Tls, Some(tls)) => {
-                let handshake = time::timeout(self.dial_timeout, tls.connect(parsed.host(), stream)).await;
-                let stream = match handshake {
-                    Ok(outcome) => outcome.map_err(dial)?,
-                    Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
-                };
-                exchange(TokioIo::new(stream), request).await.map_err(http)
-            }
-            (Security::Tls, None) => Err(CallError::Url {
-                url: url.to_owned(),
-                why: "it needs TLS, but no --peer-trusted-ca-file and no --peer-auto-tls is set".to_owned(),
-            }),
-        }
+        let mut connection = self.open(url).await?;
+        let request = connection.address(request);
+        connection.sender.send_request(request).await.map_err(|e| connection.failed(e))
     }
 
     /// Sends a request and reads the whole answer, which must say yes.
@@ -102,21 +82,127 @@ impl Dialer {
         request: Request<Body>,
         limit: Duration,
     ) -> Result<(http::response::Parts, Bytes), CallError> {
-        let whole = async {
-            let (parts, body) = self.send(url, request).await?.into_parts();
-            let body = Limited::new(body, limits::ANSWER_BYTES)
-                .collect()
-                .await
-                .map_err(|e| CallError::Answer { url: url.to_owned(), why: e.to_string() })?
-                .to_bytes();
-            if parts.status.is_success() {
-                return Ok((parts, body));
-            }
-            let text = String::from_utf8_lossy(&body).into_owned();
-            Err(CallError::Status { url: url.to_owned(), status: parts.status, text })
-        };
+        let whole = async { read_answer(url, self.send(url, request).await?).await };
         time::timeout(limit, whole).await.map_err(|_| CallError::Timeout { url: url.to_owned() })?
     }
+
+    async fn open(&self, url: &str) -> Result<Connection, CallError> {
+        let parsed: Url = url.parse().map_err(|e: crate::flags::url::UrlError| CallError::Url {
+            url: url.to_owned(),
+            why: e.to_string(),
+        })?;
+        let dial = |source| CallError::Dial { url: url.to_owned(), source };
+        let stream = match time::timeout(self.dial_timeout, connect(&parsed)).await {
+            Ok(outcome) => outcome.map_err(dial)?,
+            Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
+        };
+        let sender = match (parsed.security(), &self.tls) {
+            (Security::Plain, _) => handshake(TokioIo::new(stream)).await,
+            (Security::Tls, Some(tls)) => {
+                let secured = time::timeout(self.dial_timeout, tls.connect(parsed.host(), stream)).await;
+                let stream = match secured {
+                    Ok(outcome) => outcome.map_err(dial)?,
+                    Err(_) => return Err(CallError::Timeout { url: url.to_owned() }),
+                };
+                handshake(TokioIo::new(stream)).await
+            }
+            (Security::Tls, None) => {
+                return Err(CallError::Url {
+                    url: url.to_owned(),
+                    why: "it needs TLS, but no --peer-trusted-ca-file and no --peer-auto-tls is set"
+                        .to_owned(),
+                });
+            }
+        };
+        let sender = sender.map_err(|source| CallError::Http { url: url.to_owned(), source })?;
+        Ok(Connection { url: url.to_owned(), parsed, sender, used: Instant::now() })
+    }
+}
+
+/// An open connection, for one request after the other.
+struct Connection {
+    url: String,
+    parsed: Url,
+    sender: SendRequest<Body>,
+    used: Instant,
+}
+
+impl Connection {
+    fn address(&self, request: Request<Body>) -> Request<Body> {
+        with_host(request, &self.parsed)
+    }
+
+    fn failed(&self, source: hyper::Error) -> CallError {
+        CallError::Http { url: self.url.clone(), source }
+    }
+}
+
+/// A connection that is kept between calls to one member, as long as calls keep coming.
+#[derive(Default)]
+pub(super) struct Line(Option<Connection>);
+
+impl Line {
+    /// As [`Dialer::call`].
+    pub(super) async fn call(
+        &mut self,
+        dialer: &Dialer,
+        url: &str,
+        request: Request<Body>,
+        limit: Duration,
+    ) -> Result<(http::response::Parts, Bytes), CallError> {
+        // Gone unless the call ends well.
+        let kept = self.0.take().filter(|kept| kept.url == url && kept.used.elapsed() < limits::READ_TIMEOUT);
+        let whole = async {
+            let (connection, answer) = exchange(dialer, url, kept, request).await?;
+            Ok((connection, read_answer(url, answer).await?))
+        };
+        let (connection, answer) =
+            time::timeout(limit, whole).await.map_err(|_| CallError::Timeout { url: url.to_owned() })??;
+        self.0 = Some(Connection { used: Instant::now(), ..connection });
+        Ok(answer)
+    }
+}
+
+/// Sends on the kept connection, or on a new one if that was closed before anything went out.
+async fn exchange(
+    dialer: &Dialer,
+    url: &str,
+    kept: Option<Connection>,
+    request: Request<Body>,
+) -> Result<(Connection, Response<Incoming>), CallError> {
+    let mut request = request;
+    if let Some(mut kept) = kept
+        && kept.sender.ready().await.is_ok()
+    {
+        match kept.sender.try_send_request(kept.address(request)).await {
+            Ok(answer) => return Ok((kept, answer)),
+            Err(mut e) => match e.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(kept.failed(e.into_error())),
+            },
+        }
+    }
+    let mut fresh = dialer.open(url).await?;
+    let request = fresh.address(request);
+    let answer = fresh.sender.send_request(request).await.map_err(|e| fresh.failed(e))?;
+    Ok((fresh, answer))
+}
+
+async fn read_answer(
+    url: &str,
+    answer: Response<Incoming>,
+) -> Result<(http::response::Parts, Bytes), CallError> {
+    let (parts, body) = answer.into_parts();
+    let body = Limited::new(body, limits::ANSWER_BYTES)
+        .collect()
+        .await
+        .map_err(|e| CallError::Answer { url: url.to_owned(), why: e.to_string() })?
+        .to_bytes();
+    if parts.status.is_success() {
+        return Ok((parts, body));
+    }
+    let text = String::from_utf8_lossy(&body).into_owned();
+    Err(CallError::Status { url: url.to_owned(), status: parts.status, text })
 }
 
 /// Opens a connection, without TLS.
@@ -138,16 +224,16 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(limits::WRITE_TIMEOUT))
 }
 
-async fn exchange<IO>(io: IO, request: Request<Body>) -> hyper::Result<Response<Incoming>>
+async fn handshake<IO>(io: IO) -> hyper::Result<SendRequest<Body>>
 where
     IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     tokio::spawn(async move {
-        // Its errors show in the request.
+        // Its errors show in the requests.
         let _ = connection.await;
     });
-    sender.send_request(request).await
+    Ok(sender)
 }
 
 fn with_host(mut request: Request<Body>, url: &Url) -> Request<Body> {

@@ -47,11 +47,8 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a stream says "still here".
 pub const LINK_HEARTBEAT: Duration = Duration::from_millis(1666);
 
-/// Wait between attempts to reach a member (etcd's `DialRetryFrequency`), doubled up to [`REDIAL_MAX`] while it stays
-/// away.
+/// Wait between attempts to reach a member (etcd's `DialRetryFrequency`).
 pub const REDIAL: Duration = Duration::from_millis(100);
-/// See [`REDIAL`].
-pub const REDIAL_MAX: Duration = Duration::from_secs(1);
 
 /// How long a post may take.
 pub const POST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -34,16 +34,16 @@ enum StreamEnd {
 
 /// Keeps one stream from `remote` open until the member is gone.
 pub(super) async fn run(context: Arc<Context>, remote: Arc<Remote>, kind: StreamKind) {
-    let mut wait = limits::REDIAL;
     while !remote.gone.is_cancelled() {
         let url = remote.url();
         let dialled = tokio::select! {
             () = remote.gone.cancelled() => return,
             dialled = dial(&context, &remote, kind, &url) => dialled,
+            // The attempt may be on its way to where the member was before.
+            () = remote.introduced() => continue,
         };
         let end = match dialled {
             Ok(body) => {
-                wait = limits::REDIAL;
                 remote.activate();
                 info!("remote-peer-id" = %remote.id, "stream-reader-type" = kind.name(), "established TCP streaming connection with remote peer");
                 tokio::select! {
@@ -63,8 +63,10 @@ pub(super) async fn run(context: Arc<Context>, remote: Arc<Remote>, kind: Stream
             remote.deactivate(&end.to_string());
             remote.url_failed(&url);
         }
-        time::sleep(wait).await;
-        wait = (2 * wait).min(limits::REDIAL_MAX);
+        tokio::select! {
+            () = remote.introduced() => {}
+            () = time::sleep(limits::REDIAL) => {}
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use kvnode_proto::raftpb::{Message, MessageType};
 use kvnode_raft::SnapshotOutcome;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TrySendError},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -24,6 +27,8 @@ pub(crate) struct Remote {
     /// For when there is no stream.
     pipeline: mpsc::Sender<Message>,
     active: Mutex<Option<Instant>>,
+    /// It opened a stream, so it is there.
+    introduction: Notify,
     /// Why it could not be reached since it was last active, as far as that was said.
     complaints: Mutex<BTreeSet<String>>,
     api: Arc<PeerApi>,
@@ -79,6 +84,7 @@ impl Remote {
             message: Mutex::new(None),
             pipeline,
             active: Mutex::new(None),
+            introduction: Notify::new(),
             complaints: Mutex::default(),
             meters: Meters::new(&api, id),
             api,
@@ -122,6 +128,7 @@ impl Remote {
     /// It opened a stream: what is sent goes there from now on.
     pub(crate) fn attach(&self, kind: StreamKind, sender: mpsc::Sender<Message>) {
         *self.slot(kind).lock() = Some(sender);
+        self.introduction.notify_waiters();
         self.activate();
         info!("remote-peer-id" = %self.id, "stream-writer-type" = kind.name(), "established TCP streaming connection with remote peer");
     }
@@ -171,6 +178,11 @@ impl Remote {
         } else if news {
             warn!("peer-id" = %self.id, error = why, "peer cannot be reached");
         }
+    }
+
+    /// The next time that it opens a stream.
+    pub(crate) async fn introduced(&self) {
+        self.introduction.notified().await;
     }
 
     /// Since when messages go through.
