@@ -2,7 +2,10 @@
 //!
 //! Both run over the bytes that stand in files, and equal etcd's.
 
-use std::{collections::VecDeque, ops::ControlFlow};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::ControlFlow,
+};
 
 use crate::{
     buckets::BUCKETS,
@@ -153,7 +156,14 @@ fn survivors(kv: &KeySpace, up_to: i64, others: Others) -> Vec<Address> {
     let compacted = kv.compacted.0;
     let mut survivors = Vec::new();
     let mut any = others == Others::Left;
-    kv.index.visit(&KeyRange::all(), up_to, |_, version| {
+    // To etcd a key that was deleted and put again at the very end is a deleted one.
+    let last = kv.log.from(up_to).map(|(_, entry)| entry).take_while(|entry| entry.key.main == up_to);
+    let deleted =
+        last.filter(|entry| entry.key.tombstone).map(|entry| entry.record.key()).collect::<BTreeSet<_>>();
+    kv.index.visit(&KeyRange::all(), up_to, |key, version| {
+        if deleted.contains(key) {
+            return ControlFlow::Continue(());
+        }
         any = true;
         if version.main <= compacted {
             survivors.push(version.address);

@@ -54,11 +54,18 @@ fn kind(change: &raftpb::ConfChange) -> Result<raftpb::ConfChangeType, ConfChang
     raftpb::ConfChangeType::try_from(change.r#type).map_err(|_| ConfChangeError::UnknownKind(change.r#type))
 }
 
-/// Encodes a change as the data of a log entry.
+/// Encodes a change as the data of a log entry, byte for byte as etcd 3.7 does: with its type even where that is 0, since
+/// each member writes the first entries of a cluster by itself and logs should be alike.
 #[must_use]
 pub fn encode(change: &raftpb::ConfChange) -> bytes::Bytes {
-    change.encode_to_vec().into()
+    let id = raftpb::ConfChange { id: change.id, ..Default::default() };
+    let add_node: &[u8] = if change.r#type == 0 { &[TYPE_TAG, 0] } else { &[] };
+    let rest = raftpb::ConfChange { id: 0, ..change.clone() };
+    [&id.encode_to_vec(), add_node, &rest.encode_to_vec()].concat().into()
 }
+
+/// Field 2, a varint.
+const TYPE_TAG: u8 = 2 << 3;
 
 /// The entry that makes `member` a voter when a cluster is created; `context` is etcd's JSON of the member.
 ///
@@ -91,6 +98,15 @@ mod tests {
         assert_eq!(kind_of(2), Ok(None), "an update is not the raft crate's 2, add learner");
         assert_eq!(kind_of(3), Ok(Some(eraftpb::ConfChangeType::AddLearnerNode)));
         assert_eq!(kind_of(4), Err(ConfChangeError::UnknownKind(4)));
+    }
+
+    #[test]
+    fn the_first_entries_are_etcd_s_to_the_byte() {
+        let entry = bootstrap_entry(1, MemberId(7), bytes::Bytes::from_static(b"{}"));
+        assert_eq!(&entry.data[..], [0x10, 0, 0x18, 7, 0x22, 2, b'{', b'}']);
+        let removal = raftpb::ConfChange { id: 5, ..change(1, 7) };
+        assert_eq!(&encode(&removal)[..], [0x08, 5, 0x10, 1, 0x18, 7]);
+        assert_eq!(decode(&encode(&removal)), Ok(removal));
     }
 
     #[test]
