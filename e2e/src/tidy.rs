@@ -73,7 +73,8 @@ fn functions(text: &str) -> Vec<(usize, usize)> {
     for (number, line) in text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let code = line.trim_start();
-        let declares = code.split('(').next().is_some_and(|head| {
+        let scoped = code.strip_prefix("pub(").and_then(|rest| rest.split_once(") "));
+        let declares = scoped.map_or(code, |(_, rest)| rest).split('(').next().is_some_and(|head| {
             let mut words = head.split_whitespace();
             words.any(|word| word == "fn") && !code.starts_with("//") && !head.contains('"')
         });

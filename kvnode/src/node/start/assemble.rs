@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kvnode_mvcc::{Config as StoreConfig, RaftIndex, ScrubProgress, lease::clock, watch::WatchLimits};
+use kvnode_mvcc::{Config as StoreConfig, RaftIndex, ScrubProgress, Store, lease::clock, watch::WatchLimits};
 use kvnode_raft::{LogLevel, PreVote, RaftNode};
 use tokio::{runtime, sync::watch};
 use tracing::info;
@@ -18,7 +18,7 @@ use crate::{
     flags::config::Config,
     metrics::Metrics,
     node::{
-        Node,
+        Identity, Node,
         apply_loop::{ApplyLoop, WatchListener},
         checkpoint::{Checkpoints, Growth},
         corruption, downgrade, hashes,
@@ -117,33 +117,8 @@ pub(super) fn assemble(
     let dialer = dialer(config)?;
     let listeners = bind(config)?;
     let tls = acceptor(config, &listeners)?;
-    let checkpoints = match config.features.lease_checkpoint {
-        true => clock::Checkpoints::On,
-        false => clock::Checkpoints::Off,
-    };
     let view = store.view();
-    let shared: SharedRef = Arc::new(Shared {
-        ids: IdGenerator::new(identity.member.0, started),
-        settings: settings(config),
-        inbox: Default::default(),
-        wal: Default::default(),
-        apply: Default::default(),
-        waiters: Default::default(),
-        applied_waiters: Default::default(),
-        reader: store.reader(),
-        watches: Watches::new(view.clone(), watch_limits(config)),
-        hashes: Default::default(),
-        leases: LeaseBook::new(view.leases(), checkpoints),
-        tokens,
-        metrics,
-        stopper: Default::default(),
-        leadership: watch::Sender::new(Leadership::default()),
-        raft: Default::default(),
-        identity,
-    });
-    shared.tokens.reset(&view);
-    shared.note_applied(&view);
-    shared.note_membership(&view);
+    let shared = share(config, identity, started, &store, metrics, tokens);
     let api = PeerApi::new(Arc::clone(&shared), disk.clone());
     let runtime = peer_runtime(&shared)?;
     let context = Context { local: local(config, &shared), dialer: dialer.clone(), api: Arc::clone(&api) };
@@ -188,6 +163,45 @@ pub(super) fn assemble(
     threads.spawn("raft", &shared, move || raft_loop.run());
     spawn_tasks(config, &runtime, &node, &peers);
     Ok(node)
+}
+
+/// What all threads and tasks of the member know.
+fn share(
+    config: &Config,
+    identity: Identity,
+    started: u64,
+    store: &Store,
+    metrics: Arc<Metrics>,
+    tokens: Arc<Tokens>,
+) -> SharedRef {
+    let checkpoints = match config.features.lease_checkpoint {
+        true => clock::Checkpoints::On,
+        false => clock::Checkpoints::Off,
+    };
+    let view = store.view();
+    let shared = Arc::new(Shared {
+        ids: IdGenerator::new(identity.member.0, started),
+        settings: settings(config),
+        inbox: Default::default(),
+        wal: Default::default(),
+        apply: Default::default(),
+        waiters: Default::default(),
+        applied_waiters: Default::default(),
+        reader: store.reader(),
+        watches: Watches::new(view.clone(), watch_limits(config)),
+        hashes: Default::default(),
+        leases: LeaseBook::new(view.leases(), checkpoints),
+        tokens,
+        metrics,
+        stopper: Default::default(),
+        leadership: watch::Sender::new(Leadership::default()),
+        raft: Default::default(),
+        identity,
+    });
+    shared.tokens.reset(&view);
+    shared.note_applied(&view);
+    shared.note_membership(&view);
+    shared
 }
 
 fn spawn_tasks(config: &Config, runtime: &runtime::Handle, node: &Node, peers: &Arc<Peers>) {
