@@ -17,9 +17,18 @@ k() { kubectl --context "kind-$cluster" --request-timeout=10s "$@"; }
 # another identity when their manifest changes; events and leases come and go.
 objects() {
   local kinds
-  kinds=$(k api-resources --verbs=list -o name | grep -vE '^(events|leases|componentstatuses)(\.|$)' | paste -sd,)
-  k get "$kinds" -A -o json | jq -r '.items[] | [.kind, .metadata.namespace // "-", .metadata.name,
-    (if .kind == "Pod" then "-" else .metadata.uid end)] | join(" ")' | sort
+  kinds=$(k api-resources --verbs=list -o name | grep -vE '^(events|endpoints|leases|componentstatuses)(\.|$)' | paste -sd,)
+  k get "$kinds" -A -o json >"$listed"
+  jq -r '.items[] | [.kind, .metadata.namespace // "-", .metadata.name,
+    (if .kind == "Pod" then "-" else .metadata.uid end)] | join(" ")' "$listed" | sort
+}
+
+# Nothing of the cluster is on its way out, so what is listed has to be there afterwards: nothing is being deleted, no
+# volume waits to be after its claim, and nothing went since the listing before, as what goes with its owner does.
+at_rest() {
+  cp "$before" "$earlier"
+  objects >"$before" && cmp -s "$before" "$earlier" &&
+    jq -e 'all(.items[]; .metadata.deletionTimestamp == null and .status.phase != "Released")' "$listed"
 }
 
 # kvnode's image runs as nobody in particular; the control plane's keys and data belong to root.
@@ -49,7 +58,9 @@ serves() {
 
 # shellcheck disable=SC1091 # written by images.sh
 . "$CACHE/images.env"
-before=$(objects)
+listed=$(mktemp) before=$(mktemp) earlier=$(mktemp)
+trap 'rm -f "$listed" "$before" "$earlier"' EXIT
+wait_for "nothing of $cluster is being deleted" 180 at_rest
 for node in $(kind get nodes --name "$cluster" | grep -- -control-plane | sort); do
   replace "$node"
   wait_for "$program serves $node" 180 serves "$node"
@@ -57,6 +68,6 @@ done
 # Controllers that lost the API server for a moment come back by themselves.
 wait_for "the control plane of $cluster is ready" 120 \
   k -n kube-system wait pod -l tier=control-plane --for=condition=Ready --timeout=5s
-missing=$(comm -23 <(echo "$before") <(objects))
+missing=$(comm -23 "$before" <(objects))
 [ -z "$missing" ] || die "$program serves $cluster without these objects: $missing"
-say "$program serves the $(wc -l <<<"$before") objects of $cluster"
+say "$program serves the $(wc -l <"$before") objects of $cluster"

@@ -81,7 +81,7 @@ impl Health {
     pub fn versions(&self) -> Versions {
         self.node().map_or_else(Versions::default, |node| {
             let view = node.reader().view();
-            Versions { cluster: view.cluster_version(), storage: view.storage_version() }
+            Versions { cluster: view.cluster_version(), storage: node.storage_version(&view) }
         })
     }
 }

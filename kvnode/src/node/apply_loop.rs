@@ -244,6 +244,7 @@ impl ApplyLoop {
     fn follow_storage_version(&mut self) {
         let Some(text) = self.store.view().cluster_version() else { return };
         if version(&text).is_some_and(|found| found >= (3, 6)) {
+            self.shared.ready_to_downgrade.store(false, Ordering::Relaxed);
             self.store.set_storage_version(&text);
         }
     }

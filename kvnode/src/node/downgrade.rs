@@ -4,14 +4,14 @@
 //! When every member is ready they may be replaced, one by one, by etcd of that version on the same data. kvnode itself is
 //! never of the older version, so it is the older members' leader that ends the downgrade.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use kvnode_mvcc::View;
 use kvnode_proto::{etcdserverpb::InternalRaftRequest, membershippb::DowngradeInfoSetRequest};
 use tokio::time;
 use tracing::{info, warn};
 
-use super::{Node, NodeError};
+use super::{Node, NodeError, shared::Shared};
 use crate::{flags::usage::ETCD_VERSION, peer::version};
 
 /// How often a member looks whether its files are to be prepared. Nothing waits for it.
@@ -82,6 +82,12 @@ impl Node {
         cluster_version(&self.reader().view()).map(text)
     }
 
+    /// The version of the schema that this member's files follow. The state may be ahead of them when a downgrade begins.
+    #[must_use]
+    pub fn storage_version(&self, view: &View) -> Option<String> {
+        stored_version(&self.shared, view)
+    }
+
     async fn try_cancel_downgrade(&self) -> Result<(), DowngradeError> {
         self.linearize().await?;
         target_version(&self.reader().view()).ok_or(DowngradeError::None)?;
@@ -106,27 +112,38 @@ impl Node {
 /// Writes files of the older version when the cluster has gone there, and says so. Runs until the member stops.
 pub(super) async fn prepare(node: Node) {
     let stop = node.shared.stopper.token();
-    let mut prepared = None;
+    let ready = &node.shared.ready_to_downgrade;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = time::sleep(LOOK) => {}
         }
-        let view = node.reader().view();
-        let target = target_version(&view);
-        let stored = view.storage_version().and_then(|text| version(&text));
-        if target.is_none() || target != stored || prepared == target {
-            prepared = prepared.filter(|_| prepared == target);
-            continue;
-        }
+        let Some(target) = pending(&node.shared, &node.reader().view()) else { continue };
         if let Err(error) = node.write_files().await {
             warn!(%error, "cannot write files of the version to downgrade to; trying again");
             continue;
         }
-        prepared = target;
-        let target = target.map(text).unwrap_or_default();
+        // What was written is of before a change of mind, if there was one.
+        if pending(&node.shared, &node.reader().view()) != Some(target) {
+            continue;
+        }
+        ready.store(true, Ordering::Relaxed);
+        let target = text(target);
         info!("target-version" = target, "server-version" = ETCD_VERSION, "The server is ready to downgrade");
     }
+}
+
+/// Where the state went down to while the files have not followed.
+fn pending(shared: &Shared, view: &View) -> Option<Version> {
+    let stored = view.storage_version().and_then(|text| version(&text));
+    target_version(view)
+        .filter(|target| stored == Some(*target) && !shared.ready_to_downgrade.load(Ordering::Relaxed))
+}
+
+/// The version of the schema that a start would find in this member's files.
+pub(super) fn stored_version(shared: &Shared, view: &View) -> Option<String> {
+    let before = pending(shared, view).map(|(major, minor)| format!("{major}.{}.0", minor + 1));
+    before.or_else(|| view.storage_version())
 }
 
 /// What the cluster's version becomes, if it changes: one step down where that was asked for, else up to the oldest

@@ -39,7 +39,7 @@ mod reads;
 mod shared;
 pub mod start;
 mod stop;
-mod v2_store;
+pub(crate) mod v2_store;
 mod waiters;
 mod wal_loop;
 

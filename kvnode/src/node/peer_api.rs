@@ -10,7 +10,10 @@ use kvnode_proto::raftpb;
 use kvnode_raft::SnapshotOutcome;
 use kvnode_storage::vfs::Vfs;
 
-use super::{Node, NodeError, inbox::Control, shared::SharedRef, start::Disk, stop::StopReason};
+use super::{
+    Node, NodeError, downgrade::stored_version, inbox::Control, shared::SharedRef, start::Disk,
+    stop::StopReason,
+};
 use crate::{flags::usage::ETCD_VERSION, metrics::Metrics};
 
 /// Why a message was not taken.
@@ -119,7 +122,7 @@ impl PeerApi {
     pub(crate) fn version_json(&self) -> String {
         let view = self.view();
         let cluster = view.cluster_version().unwrap_or_else(|| "not_decided".to_owned());
-        let storage = view.storage_version().unwrap_or_else(|| "unknown".to_owned());
+        let storage = stored_version(&self.shared, &view).unwrap_or_else(|| "unknown".to_owned());
         format!(
             "{{\"etcdserver\":\"{ETCD_VERSION}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{storage}\"}}"
         )

@@ -88,6 +88,9 @@ pub(crate) struct Shared {
     pub(crate) stopper: Stopper,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) raft: RaftNumbers,
+    /// Whether the files on disk follow a cluster's version that went down. Written by the apply thread (`false`) and by
+    /// [`super::downgrade`].
+    pub(crate) ready_to_downgrade: AtomicBool,
 }
 
 /// Raft's numbers, readable by anybody at any time. Written by the raft thread (`applied`: the apply thread).

@@ -1,11 +1,11 @@
-//! The members as etcd's v2 store has them, for raft snapshot files (etcd: `GetMembershipInfoInV2Format`). A tree of named
+//! The members as etcd's v2 store has them, for raft snapshots (etcd: `GetMembershipInfoInV2Format`). A tree of named
 //! nodes; what is left out is what Go's decoder takes for granted.
 
 use kvnode_mvcc::{View, membership::Member};
 use serde_json::{Map, Value, json};
 
 /// The tree as JSON.
-pub(super) fn encode(view: &View) -> Vec<u8> {
+pub(crate) fn encode(view: &View) -> Vec<u8> {
     let members = view.members();
     let members = members.iter().map(|member| (member.id.to_string(), member_node(member)));
     let removed = view.removed_members();

@@ -70,9 +70,7 @@ impl Dialer {
         url: &str,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, CallError> {
-        let mut connection = self.open(url).await?;
-        let request = connection.address(request);
-        connection.sender.send_request(request).await.map_err(|e| connection.failed(e))
+        self.open(url).await?.send(request).await
     }
 
     /// Sends a request and reads the whole answer, which must say yes.
@@ -86,7 +84,8 @@ impl Dialer {
         time::timeout(limit, whole).await.map_err(|_| CallError::Timeout { url: url.to_owned() })?
     }
 
-    async fn open(&self, url: &str) -> Result<Connection, CallError> {
+    /// Opens a connection for requests to one member.
+    pub(super) async fn open(&self, url: &str) -> Result<Connection, CallError> {
         let parsed: Url = url.parse().map_err(|e: crate::flags::url::UrlError| CallError::Url {
             url: url.to_owned(),
             why: e.to_string(),
@@ -120,7 +119,7 @@ impl Dialer {
 }
 
 /// An open connection, for one request after the other.
-struct Connection {
+pub(super) struct Connection {
     url: String,
     parsed: Url,
     sender: SendRequest<Body>,
@@ -128,6 +127,12 @@ struct Connection {
 }
 
 impl Connection {
+    /// Sends a request whose URI is the path, and waits for the head of the answer.
+    pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, CallError> {
+        let request = self.address(request);
+        self.sender.send_request(request).await.map_err(|e| self.failed(e))
+    }
+
     fn address(&self, request: Request<Body>) -> Request<Body> {
         with_host(request, &self.parsed)
     }
@@ -183,8 +188,7 @@ async fn exchange(
         }
     }
     let mut fresh = dialer.open(url).await?;
-    let request = fresh.address(request);
-    let answer = fresh.sender.send_request(request).await.map_err(|e| fresh.failed(e))?;
+    let answer = fresh.send(request).await?;
     Ok((fresh, answer))
 }
 

@@ -39,11 +39,10 @@ pub(super) async fn run(context: Arc<Context>, remote: Arc<Remote>, kind: Stream
         let dialled = tokio::select! {
             () = remote.gone.cancelled() => return,
             dialled = dial(&context, &remote, kind, &url) => dialled,
-            // The attempt may be on its way to where the member was before.
-            () = remote.introduced() => continue,
         };
         let end = match dialled {
-            Ok(body) => {
+            Ok(None) => continue,
+            Ok(Some(body)) => {
                 remote.activate();
                 info!("remote-peer-id" = %remote.id, "stream-reader-type" = kind.name(), "established TCP streaming connection with remote peer");
                 tokio::select! {
@@ -85,12 +84,19 @@ pub(super) fn is_removed(error: &CallError) -> bool {
     }
 }
 
+/// Asks for the stream. `None`: the remote dialled this member before it was connected to, so it may no longer be where it
+/// was being looked for. Once it is connected to, the request is not given up for that: the remote would lose what it had
+/// already put on the stream.
 async fn dial(
     context: &Context,
     remote: &Remote,
     kind: StreamKind,
     url: &str,
-) -> Result<Incoming, StreamEnd> {
+) -> Result<Option<Incoming>, StreamEnd> {
+    let mut connection = tokio::select! {
+        opened = context.dialer.open(url) => opened?,
+        () = remote.introduced() => return Ok(None),
+    };
     let path = format!("/raft/stream/{}/{}", kind.path(), context.local.member);
     let request = context
         .local
@@ -98,12 +104,12 @@ async fn dial(
         .header(headers::RAFT_TO, remote.id.to_string())
         .body(dial::full(""))
         .map_err(|e| CallError::Url { url: url.to_owned(), why: e.to_string() })?;
-    let answer = time::timeout(limits::READ_TIMEOUT, context.dialer.send(url, request))
+    let answer = time::timeout(limits::READ_TIMEOUT, connection.send(request))
         .await
         .map_err(|_| CallError::Timeout { url: url.to_owned() })??;
     let status = answer.status();
     if status == StatusCode::OK {
-        return Ok(answer.into_body());
+        return Ok(Some(answer.into_body()));
     }
     let text = match time::timeout(limits::READ_TIMEOUT, answer.into_body().collect()).await {
         Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),

@@ -32,7 +32,7 @@ use super::{
     limits, pipeline,
     remote::Remote,
 };
-use crate::node::ViewSource;
+use crate::node::{ViewSource, v2_store};
 
 /// Sends the newest state in place of the one that raft asked for, which is not older, and tells raft how it went.
 pub(super) async fn send(context: &Arc<Context>, remote: &Remote, message: Message) {
@@ -68,7 +68,8 @@ async fn post(context: &Context, url: &str, mut message: Message, view: View) ->
     let malformed = |why: String| CallError::Answer { url: url.to_owned(), why };
     let (index, term) = view.applied();
     message.snapshot = Some(Snapshot {
-        data: Bytes::new(),
+        // Members of etcd before 3.7 read who is a member from it.
+        data: v2_store::encode(&view).into(),
         metadata: Some(SnapshotMetadata { conf_state: view.conf_state(), index: index.0, term: term.0 }),
     });
     let mut head = BytesMut::new();

@@ -144,3 +144,21 @@ fn kvnode_replaces_the_version_before_member_by_member_under_writes() {
     let Some(older) = find("etcd-3.6") else { return };
     replace_all(&older, &[KVNODE.into()]);
 }
+
+#[test]
+fn a_member_of_the_version_before_catches_up_from_a_snapshot() {
+    let Some(older) = find("etcd-3.6") else { return };
+    let flags = ["--snapshot-count=10", "--snapshot-catchup-entries=5"];
+    let programs = [Path::new(KVNODE), Path::new(KVNODE), &older];
+    let mut cluster = Cluster::start_mixed(programs, "http", &flags);
+    run(async {
+        wait_for_version(&cluster, "3.6.0").await;
+        cluster.members[2].terminate();
+        for n in 0..30 {
+            put(&cluster.members[0].channel(), &format!("k{n}"), "v").await.unwrap();
+        }
+        cluster.members[2].restart();
+        cluster.members[2].wait_for_log("applied snapshot");
+        cluster.assert_equal_hashes().await;
+    });
+}

@@ -38,7 +38,11 @@ pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, S
         errors,
         db_size_in_use: bytes(view.size_in_use_bytes()),
         is_learner: raft.learner,
-        storage_version: view.schema_version().unwrap_or_default(),
+        storage_version: services
+            .node
+            .storage_version(&view)
+            .or_else(|| view.schema_version())
+            .unwrap_or_default(),
         db_size_quota: bytes(services.config.quota_bytes().unwrap_or(0)),
         downgrade_info: Some(DowngradeInfo {
             enabled: downgrade.is_some(),

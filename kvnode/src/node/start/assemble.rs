@@ -1,7 +1,7 @@
 //! From what is durable to a running member: the core's threads, the peer port, and the tasks beside them.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
     time::Duration,
 };
@@ -196,6 +196,7 @@ fn share(
         stopper: Default::default(),
         leadership: watch::Sender::new(Leadership::default()),
         raft: Default::default(),
+        ready_to_downgrade: AtomicBool::new(false),
         identity,
     });
     shared.tokens.reset(&view);
