@@ -13,6 +13,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod mixed;
+mod peers;
 mod process;
 mod rbac;
 mod recipes;
