@@ -43,10 +43,9 @@ impl Granted {
             Access::Read => &self.read,
             Access::Write => &self.write,
         };
-        if range.is_empty() {
-            return false;
-        }
-        let wanted = Interval::new(range);
+        // Of an interval of nothing, etcd wants the key where it begins.
+        let single = KeyRange { start: range.start.clone(), end: RangeEnd::Single };
+        let wanted = Interval::new(if range.is_empty() { &single } else { range });
         let at = granted.partition_point(|interval| interval.start <= wanted.start);
         granted[..at].last().is_some_and(|interval| match (&interval.end, &wanted.end) {
             (None, _) => true,
@@ -119,7 +118,9 @@ mod tests {
         assert!(!granted.covers(Access::Write, &range(b"b", b"d")));
         assert!(granted.covers(Access::Write, &range(b"c", b"d")));
         assert!(!granted.covers(Access::Read, &range(b"b", b"\0")));
-        assert!(!granted.covers(Access::Read, &range(b"d", b"b")), "an interval of nothing is not granted");
+        for (begin, is_covered) in [(b"d", true), (b"e", false)] {
+            assert_eq!(granted.covers(Access::Read, &range(begin, b"b")), is_covered, "an interval of nothing");
+        }
         let root = [permission(Type::Readwrite, b"\0", b"\0")];
         assert!(Granted::new(&root.iter().collect::<Vec<_>>()).covers(Access::Write, &range(b"a", b"\0")));
     }
