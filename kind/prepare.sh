@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for what was asked: `base` (every target), `engine` (where no container
 # engine answers), `node` (where the node image has to be built here), `images` (of the product), `lint`, `conformance`,
-# `clients` (the tests in other languages).
+# `clients` (the tests in other languages), `stores` (the object stores of the tests).
 # Never: upgrades or removes a package, and never asks a question.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -16,6 +16,7 @@ packages_of() {
     lint) echo "shellcheck" ;;
     conformance) echo "iproute2" ;;
     clients) echo "libprotobuf-dev openssl protobuf-compiler"; toolchains ;;
+    stores) have npm || echo "nodejs npm" ;;
     *) die "prepare.sh: unknown set '$1'; see the list above this line" ;;
   esac
 }

@@ -47,6 +47,34 @@ pub struct BackupStore {
     pub local: Option<LocalStore>,
 }
 
+impl BackupStore {
+    /// Secret with the credentials, where the store takes any.
+    pub fn credentials_secret(&self) -> Option<&NameRef> {
+        let s3 = self.s3.as_ref().map(|s| &s.credentials_secret_ref);
+        let gcs = self.gcs.as_ref().map(|s| &s.credentials_secret_ref);
+        let azure = self.azure.as_ref().map(|s| &s.credentials_secret_ref);
+        s3.or(gcs).or(azure)?.as_ref()
+    }
+
+    /// Keys that [`Self::credentials_secret`] must hold.
+    pub fn credential_keys(&self) -> &'static [&'static str] {
+        match self {
+            Self { s3: Some(_), .. } => &S3_CREDENTIAL_KEYS,
+            Self { gcs: Some(_), .. } => &GCS_CREDENTIAL_KEYS,
+            Self { azure: Some(_), .. } => &AZURE_CREDENTIAL_KEYS,
+            _ => &[],
+        }
+    }
+
+    /// Secret with the authorities that sign the server's certificate, where they are not public ones.
+    pub fn ca_secret(&self) -> Option<&NameRef> {
+        let s3 = self.s3.as_ref().map(|s| &s.ca_secret_ref);
+        let gcs = self.gcs.as_ref().map(|s| &s.ca_secret_ref);
+        let azure = self.azure.as_ref().map(|s| &s.ca_secret_ref);
+        s3.or(gcs).or(azure)?.as_ref()
+    }
+}
+
 /// A bucket that speaks the S3 protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -89,9 +117,16 @@ pub struct GcsStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^[^/].*[^/]$|^[^/]?$"))]
     pub prefix: Option<String>,
+    /// URL of a server other than Google's, or of a private endpoint, for example `https://gcs.storage.svc:4443`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^/]+/?$"))]
+    pub endpoint: Option<String>,
     /// Secret with `serviceAccount.json`. Without it the Job uses the identity of its service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<NameRef>,
+    /// Secret whose `ca.crt` signs the server's certificate, when a public authority does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<NameRef>,
 }
 
 /// An Azure Blob Storage container.
@@ -105,10 +140,19 @@ pub struct AzureStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^[^/].*[^/]$|^[^/]?$"))]
     pub prefix: Option<String>,
+    /// URL of the storage account's blob service, when it is not `https://ACCOUNT.blob.core.windows.net`: what a
+    /// connection string calls `BlobEndpoint`, for example `https://backups.blob.core.chinacloudapi.cn`, or
+    /// `http://azurite.storage.svc:10000/devstoreaccount1` for a server that names the account in the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^/]+(/[^/]+)?/?$"))]
+    pub endpoint: Option<String>,
     /// Secret with `AZURE_STORAGE_ACCOUNT_NAME` and `AZURE_STORAGE_ACCOUNT_KEY`. Without it the Job uses the
     /// identity of its service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<NameRef>,
+    /// Secret whose `ca.crt` signs the server's certificate, when a public authority does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<NameRef>,
 }
 
 /// A volume claim of the same namespace.

@@ -172,6 +172,14 @@ fn a_store_is_exactly_one_place() {
 }
 
 #[test]
+fn endpoints_are_urls_and_only_azures_may_name_the_account_in_the_path() {
+    let store = schema("EtcdBackup")["properties"]["spec"]["properties"]["store"]["properties"].clone();
+    let pattern = |kind: &str| store[kind]["properties"]["endpoint"]["pattern"].as_str().unwrap().to_owned();
+    assert_eq!((pattern("s3"), pattern("gcs")), (r"^https?://[^/]+/?$".into(), r"^https?://[^/]+/?$".into()));
+    assert_eq!(pattern("azure"), r"^https?://[^/]+(/[^/]+)?/?$");
+}
+
+#[test]
 fn what_runs_once_is_not_changed() {
     let mut other = backup();
     other["clusterRef"]["name"] = json!("other");

@@ -135,7 +135,7 @@ pub enum StoreError {
     },
     /// No such bucket or container.
     #[error(
-        "the bucket of {location} does not exist at {endpoint}; create it or correct the bucket's name in spec.store"
+        "the {what} of {location} does not exist at {endpoint}; create it or correct the {what}'s name in spec.store", what = holder(.location)
     )]
     NoBucket {
         /// On which object.
@@ -213,6 +213,11 @@ const REFUSALS: [&str; 7] = [
     "SignatureDoesNotMatch",
     "UserNotFound",
 ];
+
+/// What Azure calls a container is a bucket elsewhere.
+fn holder(location: &str) -> &'static str {
+    if location.starts_with("az://") { "container" } else { "bucket" }
+}
 
 /// The reason at the bottom: the layers above it only repeat that something failed.
 fn innermost(error: &dyn StdError) -> String {

@@ -70,10 +70,9 @@ fn open_s3(spec: &S3Store, args: &StoreArgs, path: Path) -> Result<Target, Store
             .with_region(&spec.region)
             .with_virtual_hosted_style_request(!spec.force_path_style)
             .with_retry(retries())
-            .with_client_options(client_options(args)?);
+            .with_client_options(client_options(args, spec.endpoint.as_deref())?);
     if let Some(url) = &spec.endpoint {
-        let url = url.trim_end_matches('/');
-        builder = builder.with_endpoint(url).with_allow_http(url.starts_with("http://"));
+        builder = builder.with_endpoint(url.trim_end_matches('/'));
     }
     if let Some(dir) = &args.credentials_dir {
         let [id, secret] = S3_CREDENTIAL_KEYS;
@@ -90,6 +89,7 @@ fn open_s3(spec: &S3Store, args: &StoreArgs, path: Path) -> Result<Target, Store
 
 fn open_gcs(spec: &GcsStore, args: &StoreArgs, path: Path) -> Result<Target, StoreError> {
     let location = format!("gs://{}/{path}", spec.bucket);
+    let endpoint = spec.endpoint.clone().unwrap_or_else(|| "Google Cloud Storage".to_owned());
     let mut builder = if args.credentials_dir.is_some() {
         GoogleCloudStorageBuilder::new()
     } else {
@@ -97,18 +97,22 @@ fn open_gcs(spec: &GcsStore, args: &StoreArgs, path: Path) -> Result<Target, Sto
     }
     .with_bucket_name(&spec.bucket)
     .with_retry(retries())
-    .with_client_options(client_options(args)?);
+    .with_client_options(client_options(args, spec.endpoint.as_deref())?);
+    if let Some(url) = &spec.endpoint {
+        builder = builder.with_base_url(url.trim_end_matches('/'));
+    }
     if let Some(dir) = &args.credentials_dir {
         let [key] = GCS_CREDENTIAL_KEYS;
         builder = builder.with_service_account_key(credential(dir, key)?);
     }
     let store =
         builder.build().map_err(|source| StoreError::Settings { location: location.clone(), source })?;
-    Ok(Target { store: Arc::new(store), path, location, endpoint: "Google Cloud Storage".to_owned() })
+    Ok(Target { store: Arc::new(store), path, location, endpoint })
 }
 
 fn open_azure(spec: &AzureStore, args: &StoreArgs, path: Path) -> Result<Target, StoreError> {
     let location = format!("az://{}/{path}", spec.container);
+    let endpoint = spec.endpoint.clone().unwrap_or_else(|| "Azure Blob Storage".to_owned());
     let mut builder = if args.credentials_dir.is_some() {
         MicrosoftAzureBuilder::new()
     } else {
@@ -116,14 +120,17 @@ fn open_azure(spec: &AzureStore, args: &StoreArgs, path: Path) -> Result<Target,
     }
     .with_container_name(&spec.container)
     .with_retry(retries())
-    .with_client_options(client_options(args)?);
+    .with_client_options(client_options(args, spec.endpoint.as_deref())?);
+    if let Some(url) = &spec.endpoint {
+        builder = builder.with_endpoint(url.trim_end_matches('/').to_owned());
+    }
     if let Some(dir) = &args.credentials_dir {
         let [account, key] = AZURE_CREDENTIAL_KEYS;
         builder = builder.with_account(credential(dir, account)?).with_access_key(credential(dir, key)?);
     }
     let store =
         builder.build().map_err(|source| StoreError::Settings { location: location.clone(), source })?;
-    Ok(Target { store: Arc::new(store), path, location, endpoint: "Azure Blob Storage".to_owned() })
+    Ok(Target { store: Arc::new(store), path, location, endpoint })
 }
 
 fn open_local(claim: &str, args: &StoreArgs, path: Path) -> Result<Target, StoreError> {
@@ -143,8 +150,9 @@ fn retries() -> RetryConfig {
     }
 }
 
-fn client_options(args: &StoreArgs) -> Result<ClientOptions, StoreError> {
+fn client_options(args: &StoreArgs, endpoint: Option<&str>) -> Result<ClientOptions, StoreError> {
     let mut options = ClientOptions::new()
+        .with_allow_http(endpoint.is_some_and(|url| url.starts_with("http://")))
         .with_connect_timeout(limits::STORE_CONNECT_TIMEOUT)
         // The default of 30 s for a whole request would end the read-back of a large object.
         .with_timeout_disabled()

@@ -2,7 +2,7 @@
 
 use crds::backup::Compression;
 use crds::names::ClusterNames;
-use crds::store::{AZURE_CREDENTIAL_KEYS, BackupStore, CA_KEY, GCS_CREDENTIAL_KEYS, S3_CREDENTIAL_KEYS};
+use crds::store::{BackupStore, CA_KEY};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimVolumeSource, Volume, VolumeMount};
 
 use super::statefulset::{Access, mount, secret_volume};
@@ -22,23 +22,13 @@ pub struct StoreSecret {
 
 /// The Secrets of a store.
 pub fn store_secrets(store: &BackupStore) -> Vec<StoreSecret> {
-    let mut secrets = Vec::new();
-    let mut add = |name: Option<&crds::store::NameRef>, keys: &[&'static str]| {
-        if let Some(reference) = name {
-            secrets.push(StoreSecret { name: reference.name.clone(), keys: keys.to_vec() });
-        }
-    };
-    if let Some(s3) = &store.s3 {
-        add(s3.credentials_secret_ref.as_ref(), &S3_CREDENTIAL_KEYS);
-        add(s3.ca_secret_ref.as_ref(), &[CA_KEY]);
-    }
-    if let Some(gcs) = &store.gcs {
-        add(gcs.credentials_secret_ref.as_ref(), &GCS_CREDENTIAL_KEYS);
-    }
-    if let Some(azure) = &store.azure {
-        add(azure.credentials_secret_ref.as_ref(), &AZURE_CREDENTIAL_KEYS);
-    }
-    secrets
+    let credentials = store.credentials_secret().map(|secret| (secret, store.credential_keys()));
+    let authority = store.ca_secret().map(|secret| (secret, &[CA_KEY][..]));
+    credentials
+        .into_iter()
+        .chain(authority)
+        .map(|(secret, keys)| StoreSecret { name: secret.name.clone(), keys: keys.to_vec() })
+        .collect()
 }
 
 /// Full path of a backup's object inside its store. The UID keeps a later backup of the same name from ever
@@ -87,17 +77,12 @@ pub(super) fn store_access(store: &BackupStore, key: &str) -> StoreAccess {
         arguments: vec![format!("--store={json}"), format!("--object={key}")],
         ..StoreAccess::default()
     };
-    let s3 = store.s3.as_ref();
-    let credentials = s3
-        .and_then(|s| s.credentials_secret_ref.as_ref())
-        .or_else(|| store.gcs.as_ref().and_then(|s| s.credentials_secret_ref.as_ref()))
-        .or_else(|| store.azure.as_ref().and_then(|s| s.credentials_secret_ref.as_ref()));
-    if let Some(secret) = credentials {
+    if let Some(secret) = store.credentials_secret() {
         access.arguments.push(format!("--credentials-dir={CREDENTIALS_DIR}"));
         access.volumes.push(secret_volume("store-credentials", secret.name.clone()));
         access.mounts.push(mount("store-credentials", CREDENTIALS_DIR, Access::ReadOnly));
     }
-    if let Some(secret) = s3.and_then(|s| s.ca_secret_ref.as_ref()) {
+    if let Some(secret) = store.ca_secret() {
         access.arguments.push(format!("--store-ca-file={CA_DIR}/{CA_KEY}"));
         access.volumes.push(secret_volume("store-ca", secret.name.clone()));
         access.mounts.push(mount("store-ca", CA_DIR, Access::ReadOnly));

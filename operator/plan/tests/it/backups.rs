@@ -158,6 +158,32 @@ fn what_stands_in_the_way_is_named_and_heals() {
 }
 
 #[test]
+fn every_store_in_the_network_has_its_secrets_watched_and_mounted() {
+    let stores = [("s3", "bucket"), ("gcs", "bucket"), ("azure", "container")];
+    for (kind, place) in stores {
+        let mut seen = observed();
+        seen.backup.spec.store = serde_json::from_value(serde_json::json!({kind: {
+            place: "backups",
+            "endpoint": "https://store:9000",
+            "credentialsSecretRef": {"name": "keys"},
+            "caSecretRef": {"name": "store-ca"},
+        }}))
+        .unwrap();
+        let keys = seen.backup.spec.store.credential_keys();
+        seen.secrets.insert("keys".into(), secret(keys));
+        let plan = plan_backup(&seen);
+        assert!(message(&plan.status).contains("Secret store-ca of the store does not exist"), "{kind}");
+        seen.secrets.insert("store-ca".into(), secret(&["ca.crt"]));
+        let job = serde_json::to_string(&plan_backup(&seen).job.unwrap()).unwrap();
+        for part in
+            ["--credentials-dir=", "--store-ca-file=", r#""secretName":"keys""#, r#""secretName":"store-ca""#]
+        {
+            assert!(job.contains(part), "{kind} without {part}: {job}");
+        }
+    }
+}
+
+#[test]
 fn a_cluster_that_does_not_serve_is_waited_for() {
     let mut seen = observed();
     seen.cluster.as_mut().unwrap().status = None;
