@@ -38,7 +38,8 @@ end_to_end() {
 
 cd "$REPO_DIR"
 step "lint" "$KIND_DIR/lint.sh"
-"$KIND_DIR/tools.sh" kind kubectl helm etcd etcd-3.6 versitygw
+"$KIND_DIR/prepare.sh" stores
+"$KIND_DIR/tools.sh" kind kubectl helm etcd etcd-3.6 versitygw azurite
 step "rules about the source" cargo test --locked -p e2e --lib
 step "tests of all crates" cargo test --locked --workspace --exclude e2e
 step "clients that others wrote" "$KIND_DIR/clients.sh"

@@ -20,6 +20,8 @@ use operator_plan::backup::BackupResult;
 use super::{Compression, backup, delete, fetch};
 use crate::cli::{BackupArgs, DeleteArgs, FetchArgs, StoreArgs};
 
+mod stores;
+
 /// A database with three revisions of two keys, one of them deleted.
 struct Db(Vec<(Bytes, Bytes)>);
 

@@ -119,7 +119,11 @@ mod tests {
         assert!(granted.covers(Access::Write, &range(b"c", b"d")));
         assert!(!granted.covers(Access::Read, &range(b"b", b"\0")));
         for (begin, is_covered) in [(b"d", true), (b"e", false)] {
-            assert_eq!(granted.covers(Access::Read, &range(begin, b"b")), is_covered, "an interval of nothing");
+            assert_eq!(
+                granted.covers(Access::Read, &range(begin, b"b")),
+                is_covered,
+                "an interval of nothing"
+            );
         }
         let root = [permission(Type::Readwrite, b"\0", b"\0")];
         assert!(Granted::new(&root.iter().collect::<Vec<_>>()).covers(Access::Write, &range(b"a", b"\0")));
