@@ -1,7 +1,8 @@
 //! The Jobs against real object stores on loopback, over TLS with an authority of their own: versitygw for S3, Azurite for
 //! Azure. `kind/tools.sh versitygw azurite` builds both; without them these tests fail.
 //!
-//! Google Cloud Storage is not here: its one free server, fake-gcs-server, lacks the multipart uploads that a backup makes.
+//! Of Google Cloud Storage only the way to its endpoint is here: its one free server, fake-gcs-server, lacks the multipart
+//! uploads that a backup makes.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -256,4 +257,22 @@ async fn s3_keeps_its_promises_over_tls() {
 #[tokio::test]
 async fn azure_keeps_its_promises_over_tls() {
     keeps_its_promises(&Server::azure().await).await;
+}
+
+#[tokio::test]
+async fn requests_for_google_go_to_the_endpoint() {
+    let (dir, address) = prepare();
+    let key = r#"{"private_key": "", "private_key_id": "", "client_email": "", "disable_oauth": true}"#;
+    std::fs::write(dir.path().join(crds::store::GCS_CREDENTIAL_KEYS[0]), key).unwrap();
+    let url = format!("http://{address}");
+    let spec = serde_json::json!({"gcs": {"bucket": "backups", "endpoint": url}});
+    let store = StoreArgs {
+        store: serde_json::from_value(spec).unwrap(),
+        credentials_dir: Some(dir.path().to_owned()),
+        ..store(dir.path(), "1.db")
+    };
+    let error = fetch::run(FetchArgs { store, ..fetch_args(&dir, "") }).await.unwrap_err().to_string();
+    let expected = format!("cannot reach the object store at {url} while reading gs://backups/1.db: ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.contains("Connection refused"), "{error}");
 }
