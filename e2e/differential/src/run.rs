@@ -248,12 +248,7 @@ impl Pair<'_> {
     async fn request(&mut self, stream: &str, body: &str) -> Outcome {
         let created = |side: &Side| side.streams.get(stream).map_or(0, |open| open.heard(|_| {}).created);
         let (left, right) = (created(&self.reference), created(&self.ours));
-        if self.case.setup.members > 1
-            && let Some(member) = self.reference.streams.get(stream).map(|open| open.member)
-        {
-            // Answers tell the member's revision.
-            tokio::try_join!(self.reference.catch_up(member), self.ours.catch_up(member))?;
-        }
+        self.catch_up(stream).await?;
         for side in [&self.reference, &self.ours] {
             if let Some(open) = side.streams.get(stream) {
                 open.send(&side.bindings.fill(body)?)?;
@@ -271,8 +266,19 @@ impl Pair<'_> {
         self.same_heard(stream).await
     }
 
+    /// Answers on a stream tell its member's revision: on both sides that is the cluster's.
+    async fn catch_up(&self, stream: &str) -> Result<()> {
+        if self.case.setup.members > 1
+            && let Some(member) = self.reference.streams.get(stream).map(|open| open.member)
+        {
+            tokio::try_join!(self.reference.catch_up(member), self.ours.catch_up(member))?;
+        }
+        Ok(())
+    }
+
     /// Asks both sides for progress, again and again, until both told it or neither does.
     async fn progress(&mut self, stream: &str) -> Outcome {
+        self.catch_up(stream).await?;
         let count =
             |side: &Side| side.streams.get(stream).map_or(0, |open| open.heard(|_| {}).progress.len());
         let (left, right) = (count(&self.reference), count(&self.ours));
