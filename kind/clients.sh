@@ -16,7 +16,6 @@ set -euo pipefail
 CLIENTS=$REPO_DIR/e2e/clients
 BUILT=$CACHE/clients
 LOGS=$CACHE/logs/clients
-SERVER=${SERVER:-$TARGET_DIR/debug/kvnode}
 # Ten times what it takes on two cores: the first download and build, and the slowest suite.
 INSTALL_SECONDS_MAX=900
 RUN_SECONDS_MAX=300
@@ -196,7 +195,7 @@ trap 'stop; rm -rf "$WORK"' EXIT
 trap 'exit 130' INT TERM
 "$KIND_DIR/prepare.sh" base clients
 "$KIND_DIR/tools.sh" etcd
-if [ "$SERVER" = "$TARGET_DIR/debug/kvnode" ]; then quiet "building kvnode" cargo build --locked --manifest-path "$REPO_DIR/Cargo.toml" -p kvnode; fi
+server_to_test
 mkdir -p "$BUILT" "$LOGS"
 # One run at a time: they share ports, logs and what is built.
 exec 9>"$BUILT/lock"

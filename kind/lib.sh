@@ -81,6 +81,15 @@ wait_for() {
   done
 }
 
+# server_to_test: settles SERVER, the program that a suite of tests runs against. One that is given, etcd for instance, is
+# taken as it is; without one it is kvnode, built for it.
+server_to_test() {
+  if [ -z "${SERVER:-}" ]; then
+    quiet "building kvnode" cargo build --locked --manifest-path "$REPO_DIR/Cargo.toml" -p kvnode
+    SERVER=$TARGET_DIR/debug/kvnode
+  fi
+}
+
 # hash_of ARG...: 16 hex digits over the contents of every file (directories: all files and modes below) and over every
 # argument that is not a path.
 hash_of() {

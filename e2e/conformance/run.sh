@@ -4,7 +4,7 @@
 #   run.sh [--only REGEX] [SUITE...]   suites: minimal (two kinds of cluster), common (all kinds), e2e; default: common e2e
 # Every test runs in a network and process namespace of its own: the suites use fixed ports, and what a test leaves running
 # ends with it. So several run at a time; they wait more than they compute.
-# KVNODE_ETCD=path: another program in kvnode's place, real etcd for one. JOBS=n: tests at a time. KEEP=1: keeps all logs.
+# SERVER=path: another program in kvnode's place, real etcd for one. JOBS=n: tests at a time. KEEP=1: keeps all logs.
 # Never: counts a test that did not run as passed, and never compiles what an earlier run compiled.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../../kind/lib.sh
@@ -126,14 +126,11 @@ BINARIES=$CACHE/tools/etcd-tests-$(hash_of "$HERE/go.mod" "$HERE/go.sum" "$(go e
 [ -d "$BINARIES" ] || quiet "building etcd's tests from their Go module" compile "$BINARIES"
 # Fixtures lie beside the sources.
 SOURCES=$(in_module go list -mod=readonly -m -f '{{.Dir}}' go.etcd.io/etcd/tests/v3)
-if [ -z "${KVNODE_ETCD:-}" ]; then
-  step "building kvnode" cargo build --quiet --locked -p kvnode --bin kvnode
-  KVNODE_ETCD=$TARGET_DIR/debug/kvnode
-fi
+server_to_test
 WORK=$(mktemp -d "$CACHE/conformance.XXXXXX")
 export SOURCES BINARIES WORK
 mkdir "$WORK/bin"
-ln -s "$KVNODE_ETCD" "$WORK/bin/etcd"
+ln -s "$(realpath "$(command -v "$SERVER")")" "$WORK/bin/etcd"
 ln -s "$(realpath "$CACHE/bin/etcd-3.6")" "$WORK/bin/etcd-last-release"
 ln -s "$(realpath "$CACHE/bin/etcdctl")" "$(realpath "$CACHE/bin/etcdutl")" "$WORK/bin/"
 
