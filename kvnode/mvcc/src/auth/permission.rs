@@ -30,9 +30,10 @@ struct Interval {
 
 impl Granted {
     pub(super) fn new(permissions: &[&Permission]) -> Self {
+        // A type that nobody knows grants nothing, and its name would be that of reading.
         let of = |access: Type| {
-            let wanted =
-                permissions.iter().filter(|p| p.perm_type() == access || p.perm_type() == Type::Readwrite);
+            let types = [access as i32, Type::Readwrite as i32];
+            let wanted = permissions.iter().filter(|p| types.contains(&p.perm_type));
             merge(wanted.map(|p| Interval::new(&KeyRange::new(&p.key, &p.range_end))).collect())
         };
         Self { read: of(Type::Read), write: of(Type::Write) }
@@ -125,6 +126,8 @@ mod tests {
                 "an interval of nothing"
             );
         }
+        let unknown = Permission { perm_type: 3, ..all[1].clone() };
+        assert_eq!(Granted::new(&[&unknown]), Granted::default());
         let root = [permission(Type::Readwrite, b"\0", b"\0")];
         assert!(Granted::new(&root.iter().collect::<Vec<_>>()).covers(Access::Write, &range(b"a", b"\0")));
     }
