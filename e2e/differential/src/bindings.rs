@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `$now`, `$now-3`, `$now+1` | the revision of the newest answer |
 //! | `$compacted` | the revision of the last compaction, 0 before |
+//! | `$elected` | the revision at which somebody was elected last, 0 before |
 //! | `$assigned` | the last lease whose id the server chose |
 //! | `$member0` | the id of a member that the cluster began with |
 //! | `$x3000` | that many letters |
@@ -17,6 +18,7 @@ use anyhow::{Result, bail};
 pub struct Bindings {
     pub now: i64,
     pub compacted: i64,
+    pub elected: i64,
     pub assigned: i64,
     pub members: Vec<u64>,
     pub added: u64,
@@ -41,6 +43,7 @@ impl Bindings {
         let number = match word {
             "now" => self.now,
             "compacted" => self.compacted,
+            "elected" => self.elected,
             "assigned" => self.assigned,
             "added" => return Ok(self.added.to_string()),
             _ if word.starts_with('x') => return Ok("x".repeat(word[1..].parse()?)),

@@ -430,6 +430,11 @@ fn learn(side: &mut Side, call: &Call, request: &DynamicMessage, heard: &Heard) 
     }
     match call.method.as_str() {
         "KV/Compact" => side.bindings.compacted = number(request, "revision"),
+        "Election/Campaign" => {
+            let leader = message.get_field_by_name("leader");
+            side.bindings.elected =
+                leader.and_then(|leader| Some(number(leader.as_message()?, "rev"))).unwrap_or_default();
+        }
         "Auth/Authenticate" => {
             side.log_in(crate::side::text(request, "name"), crate::side::text(message, "token"));
         }

@@ -9,6 +9,7 @@ mod dice;
 mod kv;
 mod lease;
 mod maintenance;
+mod recipe;
 mod txn;
 mod watch;
 
@@ -28,6 +29,7 @@ struct Profile {
     watch: u32,
     cluster: u32,
     maintenance: u32,
+    recipe: u32,
     auth: u32,
     restart: u32,
 }
@@ -56,16 +58,18 @@ fn profile(dice: &mut Dice) -> Profile {
         watch: 120,
         cluster: 20,
         maintenance: 40,
+        recipe: 20,
         auth: 0,
         restart: 5,
     };
-    match dice.below(8) {
+    match dice.below(9) {
         0 => Profile { watch: 500, ..plain },
         1 => Profile { lease: 500, ..plain },
         2 => Profile { txn: 600, ..plain },
         3 => Profile { cluster: 200, maintenance: 200, ..plain },
         4 => Profile { restart: 30, ..plain },
         5 | 6 => Profile { auth: 300, ..plain },
+        7 => Profile { recipe: 400, ..plain },
         _ => plain,
     }
 }
@@ -113,6 +117,8 @@ impl Plan {
             self.cluster();
         } else if falls(profile.maintenance) {
             self.maintenance();
+        } else if falls(profile.recipe) {
+            self.recipe();
         } else if falls(profile.auth) {
             self.auth();
         } else if falls(profile.restart) {
