@@ -17,6 +17,9 @@ use crate::{auth::Identity, client::error::status};
 /// Keys in the first piece.
 const FIRST_KEYS: i64 = 10;
 
+/// As a limit: all keys.
+const UNLIMITED: i64 = 0;
+
 /// Reads keys, piece by piece.
 pub async fn range_stream(
     call: Call,
@@ -64,8 +67,10 @@ impl Pieces {
             request.revision = header.revision;
         }
         let wanted = (request.limit > 0).then_some(request.limit);
+        // A limit below zero has etcd, too, send everything in one piece.
+        let keys = if request.limit < 0 { UNLIMITED } else { FIRST_KEYS };
         let target_bytes = call.services.config.max_request_bytes;
-        Self { call, who, request, header, wanted, sent: 0, keys: FIRST_KEYS, target_bytes }
+        Self { call, who, request, header, wanted, sent: 0, keys, target_bytes }
     }
 
     fn next(mut self) -> Result<(RangeChunk, Option<Self>), Status> {
