@@ -27,6 +27,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// How long a progress request may stay without an answer: several rounds of etcd's loop for watches that lag.
 const PROGRESS_MAX: Duration = Duration::from_millis(500);
 
+/// Twice the time after which etcd writes down that a compaction is done.
+const ETCD_FLUSHES: Duration = Duration::from_millis(200);
+
 /// How long leases of a few seconds may live on.
 const EXPIRY_MAX: Duration = Duration::from_secs(30);
 
@@ -186,6 +189,9 @@ impl Pair<'_> {
             }
         }
         learn(&mut self.ours, call, &right, &right_heard);
+        if call.method == "KV/Compact" && number(&left, "revision") == 0 && left_heard.ok() {
+            tokio::time::sleep(ETCD_FLUSHES).await;
+        }
         self.ours.bindings.now = self.reference.bindings.now;
         let what = format!("{} {call_body}", call.method, call_body = schema::print(&left));
         if call.method == "Maintenance/Snapshot" {
