@@ -4,12 +4,13 @@
 use std::{
     fs::File,
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
@@ -147,9 +148,15 @@ fn peer_url(ports: &[u16], members: usize, n: usize) -> String {
     }
 }
 
+/// Below those that outgoing connections get, as one of them could take a member's port while it is down.
+const PORTS: Range<u16> = 10_000..32_000;
+
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let held: Vec<TcpListener> = (0..1000)
+        .filter_map(|_| TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))).ok())
+        .take(count)
+        .collect();
+    ensure!(held.len() == count, "find {count} free ports in {PORTS:?}: too many are in use");
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
