@@ -24,7 +24,7 @@
 //! | order of more than 12 keys that are sorted by anything but the key | etcd's sort is not stable beyond 12 |
 //! | `Hash` once there are passwords, members added later or leases of the server's choice | the hash covers them |
 //! | in clusters of three, `HashKV` at a compaction whose hash only kvnode's member kept | one that catches up keeps it in etcd only if it was done with the compaction before |
-//! | whether a compaction at revision 0 outlives a kill within the tenth of a second after it | depends on what etcd had flushed; the driver waits |
+//! | what a kill within a tenth of a second leaves of a compaction | depends on what etcd had flushed; the driver waits |
 //! | snapshot bytes | other page layout; the content is compared, see [`crate::snapshot`] |
 //! | how events are spread over responses, their headers, whether progress is told | see [`crate::watch`] |
 //! | texts of the transport's own refusals (`grpc: ...` about sizes) past their first words | they name Go's internals |

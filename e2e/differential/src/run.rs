@@ -55,7 +55,15 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
         Side::start(&programs.etcd, &case.setup, schema, &programs.scratch),
         Side::start(&programs.kvnode, &case.setup, schema, &programs.scratch),
     )?;
-    let mut pair = Pair { reference, ours, case, step: 0, connected: Instant::now(), mixed: HashSet::new() };
+    let mut pair = Pair {
+        reference,
+        ours,
+        case,
+        step: 0,
+        connected: Instant::now(),
+        compacted: Instant::now(),
+        mixed: HashSet::new(),
+    };
     pair.align_leaders().await?;
     for (number, step) in case.steps.iter().chain([&Step::Audit]).enumerate() {
         pair.step = number;
@@ -84,6 +92,8 @@ struct Pair<'a> {
     step: usize,
     /// When the last member was started.
     connected: Instant,
+    /// When a compaction was asked for last.
+    compacted: Instant,
     /// Revisions of transactions that deleted and put; see the table in [`crate::normalise`].
     mixed: HashSet<i64>,
 }
@@ -189,8 +199,8 @@ impl Pair<'_> {
             }
         }
         learn(&mut self.ours, call, &right, &right_heard);
-        if call.method == "KV/Compact" && number(&left, "revision") == 0 && left_heard.ok() {
-            tokio::time::sleep(ETCD_FLUSHES).await;
+        if call.method == "KV/Compact" {
+            self.compacted = Instant::now();
         }
         self.ours.bindings.now = self.reference.bindings.now;
         let what = format!("{} {call_body}", call.method, call_body = schema::print(&left));
@@ -353,6 +363,7 @@ impl Pair<'_> {
     }
 
     async fn stop(&mut self, member: usize, how: End) -> Result<()> {
+        tokio::time::sleep_until((self.compacted + ETCD_FLUSHES).into()).await;
         tokio::try_join!(self.reference.stop(member, how), self.ours.stop(member, how))?;
         if self.case.setup.members > 1 {
             tokio::try_join!(self.reference.wait_until_ready(), self.ours.wait_until_ready())?;
