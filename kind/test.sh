@@ -9,6 +9,7 @@ set -euo pipefail
 # The last act, whatever came before: keep what is needed to understand a failure, then remove the cluster.
 finish() {
   local rc=$?
+  # Nothing goes on in the background after that.
   wait
   if [ "$rc" -ne 0 ]; then
     say "the logs of the cluster are in $CACHE/logs/$E2E_CLUSTER"

@@ -24,7 +24,7 @@
 //! | order of more than 12 keys that are sorted by anything but the key | etcd's sort is not stable beyond 12 |
 //! | `Hash` once there are passwords, members added later or leases of the server's choice | the hash covers them |
 //! | in clusters of three, `HashKV` at a compaction whose hash only kvnode's member kept | one that catches up keeps it in etcd only if it was done with the compaction before |
-//! | what a kill within a tenth of a second leaves of a compaction | depends on what etcd had flushed; the driver waits |
+//! | what a stop within a tenth of a second leaves of a compaction | depends on what etcd had flushed; the driver waits |
 //! | snapshot bytes | other page layout; the content is compared, see [`crate::snapshot`] |
 //! | how events are spread over responses, their headers, whether progress is told | see [`crate::watch`] |
 //! | texts of the transport's own refusals (`grpc: ...` about sizes) past their first words | they name Go's internals |
@@ -32,6 +32,8 @@
 use std::collections::HashMap;
 
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+
+use crate::schema::number;
 
 /// What has another name on the other side.
 #[derive(Clone, Debug, Default)]
@@ -110,13 +112,8 @@ impl Names {
 
 /// Takes the hash of a compaction for the one computed on demand, where only our side kept it.
 pub fn forget_kept_hash(reference: &DynamicMessage, ours: &mut DynamicMessage) {
-    let number = |of: &DynamicMessage, field| of.get_field_by_name(field).and_then(|value| value.as_i64());
     let [from, at] = ["compact_revision", "hash_revision"].map(|field| number(reference, field));
-    if at.is_some()
-        && from == at
-        && number(ours, "hash_revision") == at
-        && number(ours, "compact_revision") < from
-    {
+    if from == at && number(ours, "hash_revision") == at && number(ours, "compact_revision") < from {
         for field in ["hash", "compact_revision"] {
             if let Some(value) = reference.get_field_by_name(field) {
                 ours.set_field_by_name(field, value.into_owned());

@@ -15,9 +15,8 @@ use crate::{
     case::{Call, Case, End, Step},
     normalise::{forget_kept_hash, reconcile},
     process::{POLL, Programs},
-    schema,
-    schema::Schema,
-    side::{Heard, Side, id},
+    schema::{self, Schema, id, number, number_in, text},
+    side::{Heard, Side},
     snapshot,
 };
 
@@ -27,7 +26,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// How long a progress request may stay without an answer: several rounds of etcd's loop for watches that lag.
 const PROGRESS_MAX: Duration = Duration::from_millis(500);
 
-/// Twice the time after which etcd writes down that a compaction is done.
+/// Twice the time after which etcd has written down that a compaction is done.
 const ETCD_FLUSHES: Duration = Duration::from_millis(200);
 
 /// How long leases of a few seconds may live on.
@@ -216,7 +215,7 @@ impl Pair<'_> {
         let (mut left, mut right) = (normal(&self.reference, left), normal(&self.ours, right));
         for (left, right) in left.1.iter_mut().zip(&mut right.1) {
             reconcile(&call.body, left, right);
-            if call.method == "Maintenance/HashKV" && self.case.setup.members > 1 {
+            if self.case.setup.members > 1 {
                 forget_kept_hash(left, right);
             }
         }
@@ -435,29 +434,17 @@ fn normal(side: &Side, heard: Heard) -> (String, Vec<DynamicMessage>) {
     (format!("{:?} {text:?}", heard.answer.code), messages)
 }
 
-fn number(message: &DynamicMessage, field: &str) -> i64 {
-    message.get_field_by_name(field).and_then(|value| value.as_i64()).unwrap_or_default()
-}
-
 /// Takes from an answer what later steps refer to.
 fn learn(side: &mut Side, call: &Call, request: &DynamicMessage, heard: &Heard) {
     let Some(message) = heard.messages.last().filter(|_| heard.ok()) else { return };
-    let header = message.get_field_by_name("header");
-    let revision =
-        header.and_then(|header| Some(number(header.as_message()?, "revision"))).unwrap_or_default();
+    let revision = number_in(message, "header", "revision");
     if revision > 0 {
         side.bindings.now = revision;
     }
     match call.method.as_str() {
         "KV/Compact" => side.bindings.compacted = number(request, "revision"),
-        "Election/Campaign" => {
-            let leader = message.get_field_by_name("leader");
-            side.bindings.elected =
-                leader.and_then(|leader| Some(number(leader.as_message()?, "rev"))).unwrap_or_default();
-        }
-        "Auth/Authenticate" => {
-            side.log_in(crate::side::text(request, "name"), crate::side::text(message, "token"));
-        }
+        "Election/Campaign" => side.bindings.elected = number_in(message, "leader", "rev"),
+        "Auth/Authenticate" => side.log_in(text(request, "name"), text(message, "token")),
         "Auth/UserAdd" | "Auth/UserChangePassword" => side.names.unlike = true,
         "Lease/LeaseGrant" if number(request, "ID") == 0 => {
             side.names.unlike = true;

@@ -62,6 +62,27 @@ pub fn print(message: &DynamicMessage) -> String {
     message.to_text_format_with_options(&options)
 }
 
+/// A field that holds an id; 0 without one.
+pub fn id(message: &DynamicMessage, field: &str) -> u64 {
+    message.get_field_by_name(field).and_then(|value| value.as_u64()).unwrap_or_default()
+}
+
+/// A field that holds a number; 0 without one.
+pub fn number(message: &DynamicMessage, field: &str) -> i64 {
+    message.get_field_by_name(field).and_then(|value| value.as_i64()).unwrap_or_default()
+}
+
+/// A number in a message within the message; 0 without one.
+pub fn number_in(message: &DynamicMessage, part: &str, field: &str) -> i64 {
+    let part = message.get_field_by_name(part);
+    part.and_then(|part| Some(number(part.as_message()?, field))).unwrap_or_default()
+}
+
+/// A field that holds text; empty without one.
+pub fn text(message: &DynamicMessage, field: &str) -> String {
+    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

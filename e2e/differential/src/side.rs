@@ -16,8 +16,7 @@ use crate::{
     case::{Call, End, Setup},
     normalise::Names,
     process::Cluster,
-    schema,
-    schema::Schema,
+    schema::{self, Schema, id, text},
     watch::WatchStream,
     wire::{Answer, Client},
 };
@@ -204,14 +203,6 @@ impl Side {
         let _ = self.ask(from, "Maintenance/MoveLeader", &body).await;
         Ok(())
     }
-}
-
-pub fn id(message: &DynamicMessage, field: &str) -> u64 {
-    message.get_field_by_name(field).and_then(|value| value.as_u64()).unwrap_or_default()
-}
-
-pub fn text(message: &DynamicMessage, field: &str) -> String {
-    message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 impl Heard {

@@ -16,7 +16,10 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-use crate::{schema, schema::Schema, wire::Client};
+use crate::{
+    schema::{self, Schema, number, number_in, text},
+    wire::Client,
+};
 
 /// An open stream.
 pub struct WatchStream {
@@ -123,10 +126,7 @@ impl Heard {
         let id = number(response, "watch_id");
         let flag = |name| response.get_field_by_name(name).and_then(|value| value.as_bool()) == Some(true);
         let (created, canceled) = (flag("created"), flag("canceled"));
-        let revision = response
-            .get_field_by_name("header")
-            .and_then(|header| header.as_message().map(|header| number(header, "revision")))
-            .unwrap_or_default();
+        let revision = number_in(response, "header", "revision");
         let events = response.get_field_by_name("events");
         let events = events.as_ref().and_then(|events| events.as_list()).unwrap_or_default();
         if !created && !canceled && events.is_empty() {
@@ -141,8 +141,7 @@ impl Heard {
         }
         log.extend(events.iter().filter_map(Value::as_message).map(schema::print));
         if canceled {
-            let reason = response.get_field_by_name("cancel_reason");
-            let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default().to_owned();
+            let reason = text(response, "cancel_reason");
             log.push(format!(
                 "canceled, compact revision {}, {reason:?}",
                 number(response, "compact_revision")
@@ -179,8 +178,4 @@ impl Heard {
         }
         self.last.insert(id, (*last, fragment));
     }
-}
-
-fn number(message: &DynamicMessage, field: &str) -> i64 {
-    message.get_field_by_name(field).and_then(|value| value.as_i64()).unwrap_or_default()
 }
