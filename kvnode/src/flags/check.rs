@@ -76,23 +76,25 @@ fn reachable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// With discovery, the members are not told, and its token is the cluster's.
+/// The members are told, or found in one of two places. A discovery service's token is the cluster's.
 fn discovery(config: &mut Config) -> Result<(), ConfigError> {
     let (token, endpoints) = (&config.discovery.token, &config.discovery.endpoints);
-    if token.is_empty() && endpoints.is_empty() {
-        return Ok(());
-    }
-    if token.is_empty() || endpoints.is_empty() {
-        return refuse("both --discovery-token and --discovery-endpoints must be set");
-    }
-    if !config.initial_cluster_text.is_empty() {
+    let told = !config.initial_cluster_text.is_empty();
+    let (asked, listed) = (!endpoints.is_empty(), !config.discovery_srv.domain.is_empty());
+    if [told, asked, listed].into_iter().filter(|&given| given).count() > 1 {
         return refuse(
             "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \
              \"discovery-endpoints\" or \"discovery-srv\"",
         );
     }
-    if config.ticket_file.is_some() {
-        return refuse("--ticket-file and --discovery-endpoints exclude each other");
+    if token.is_empty() == asked {
+        return refuse("both --discovery-token and --discovery-endpoints must be set");
+    }
+    if config.ticket_file.is_some() && (asked || listed) {
+        return refuse("--ticket-file and discovery flags exclude each other");
+    }
+    if !asked {
+        return Ok(());
     }
     if config.discovery.cert.is_some() != config.discovery.key.is_some() {
         return refuse("--discovery-cert and --discovery-key must both be present or both absent");

@@ -66,6 +66,7 @@ pub struct Config {
     pub force_new_cluster: bool,
     /// Where the members of a new cluster find each other; used if it has endpoints.
     pub discovery: Discovery,
+    pub discovery_srv: DiscoverySrv,
     /// Where this member's admission ticket appears; `None` is plain etcd behaviour.
     pub ticket_file: Option<PathBuf>,
     /// The holder a ticket must name: the pod's UID.
@@ -134,7 +135,16 @@ pub enum ClusterState {
     Existing,
 }
 
-/// `--discovery-*`: an etcd at which the members of a new cluster find each other.
+/// `--discovery-srv` and `--discovery-srv-name`: a domain whose SRV records are the members of a new cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiscoverySrv {
+    /// Empty is none.
+    pub domain: String,
+    /// What distinguishes the cluster from others of the domain, as a suffix of the service; empty is none.
+    pub name: String,
+}
+
+/// `--discovery-token`, `--discovery-endpoints` and more: an etcd at which the members of a new cluster find each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
     /// URLs, or `host:port`.
@@ -343,6 +353,7 @@ impl Config {
             max_learners: 0,
             force_new_cluster: false,
             discovery: Discovery::default(),
+            discovery_srv: DiscoverySrv::default(),
             ticket_file: None,
             ticket_holder: String::new(),
             auto_compaction: AutoCompaction::Off,

@@ -76,7 +76,6 @@ impl Group {
 }
 
 const NO_BBOLT: &str = "state is kept in memory; the database file is written as a whole";
-const NO_SRV: &str = "SRV records are not looked up";
 const NO_TRACING: &str = "kvnode exports no traces";
 const PEER_TIMEOUTS: &str = "peer connections have fixed timeouts";
 const COMPACTION_STEPS: &str = "compaction goes in steps that delay nobody";
@@ -162,8 +161,8 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Clustering Switch "force-new-cluster" = "false", "Go on alone with this member's data, as a cluster of one.", into!(force_new_cluster, boolean)),
     flag!(Clustering Value "discovery-endpoints" = "", "Endpoints of an etcd at which the members of a new cluster find each other.", into!(discovery.endpoints, endpoints)),
     flag!(Clustering Value "discovery-token" = "", "Token of the new cluster; its size stands there at /_etcd/registry/<token>/_config/size.", into!(discovery.token, text)),
-    flag!(Clustering Value "discovery-srv" = "", ignored NO_SRV, no_srv),
-    flag!(Clustering Value "discovery-srv-name" = "", ignored NO_SRV, no_srv),
+    flag!(Clustering Value "discovery-srv" = "", "Domain whose SRV records are the members of a new cluster.", into!(discovery_srv.domain, text)),
+    flag!(Clustering Value "discovery-srv-name" = "", "Suffix of the services to look up: _etcd-server-ssl-<name>._tcp and _etcd-server-<name>._tcp.", into!(discovery_srv.name, text)),
     flag!(Clustering Value "discovery-fallback" = "exit", ignored "there is no proxy to fall back to", |_, v| one_of(v, &["exit"])),
     flag!(Clustering Value "discovery-dial-timeout" = "2s", "Time for a connection to --discovery-endpoints.", into!(discovery.dial_timeout, duration)),
     flag!(Clustering Value "discovery-request-timeout" = "5s", "Time for an answer of --discovery-endpoints.", into!(discovery.request_timeout, duration)),
@@ -287,11 +286,6 @@ fn progress_interval(v: &str) -> Result<Duration, String> {
 
 fn anything(_: &mut Config, _: &str) -> Result<(), String> {
     Ok(())
-}
-
-/// A member would silently form a cluster of one if this were ignored, so a value is refused.
-fn no_srv(_: &mut Config, v: &str) -> Result<(), String> {
-    if v.is_empty() { Ok(()) } else { Err(format!("{NO_SRV}; use --initial-cluster")) }
 }
 
 fn endpoints(v: &str) -> Result<Vec<String>, String> {

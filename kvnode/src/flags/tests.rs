@@ -83,7 +83,11 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--initial-cluster-state=old", 2, "use one of new, existing"),
         ("--v2-deprecation=gone,not-yet", 2, "for flag -v2-deprecation: invalid value \"not-yet\""),
         ("--listen-peer-urls=localhost:1", 2, "-listen-peer-urls"),
-        ("--discovery-srv=example.org", 2, "--initial-cluster"),
+        (
+            "--discovery-srv=example.org --initial-cluster=default=http://localhost:2380",
+            1,
+            "multiple discovery or bootstrap flags are set",
+        ),
         ("--discovery-endpoints=a:1,,b:1", 2, "must not contain empty endpoints"),
         ("--discovery-token=t", 1, "both --discovery-token and --discovery-endpoints must be set"),
         (

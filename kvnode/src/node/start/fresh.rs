@@ -19,7 +19,7 @@ use kvnode_storage::{
 };
 use tracing::info;
 
-use super::{Boot, Disk, Recovered, StartError, assemble, discovery, join, ticket};
+use super::{Boot, Disk, Recovered, StartError, assemble, discovery, join, srv, ticket, urls};
 use crate::{
     flags::{
         config::{ClusterState, Config},
@@ -33,6 +33,12 @@ pub(super) async fn begin(config: &Config, disk: &Disk, boot: &Boot) -> Result<R
     if config.ticket_file.is_some() {
         return ticket::begin(config, disk, boot).await;
     }
+    let mut listed = None;
+    if !config.discovery_srv.domain.is_empty() {
+        let config = listed.insert(config.clone());
+        config.initial_cluster = srv::members(config, boot).await?;
+    }
+    let config = listed.as_ref().unwrap_or(config);
     match config.initial_cluster_state {
         ClusterState::New => create(config, disk, boot).await,
         ClusterState::Existing if discovers(config) => Err(StartError::Flags(
@@ -63,7 +69,7 @@ pub(super) fn discovers(config: &Config) -> bool {
     !config.discovery.endpoints.is_empty()
 }
 
-/// The members of `--initial-cluster`, by ID.
+/// The members of `--initial-cluster`, or those that DNS listed in its place, by ID.
 pub(super) fn initial_members(config: &Config) -> Vec<Member> {
     members_of(&config.initial_cluster, &config.initial_cluster_token)
 }
@@ -87,21 +93,19 @@ pub(super) fn texts(urls: &[Url]) -> Vec<String> {
 }
 
 /// This member among those that the flags name.
-pub(super) fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'a Member, StartError> {
+pub(super) async fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'a Member, StartError> {
     let own = members.iter().find(|m| m.name == config.name).ok_or_else(|| {
         StartError::Flags(format!(
             "couldn't find local name \"{}\" in the initial cluster configuration: check --name and --initial-cluster",
             config.name
         ))
     })?;
-    let mut advertised = texts(&config.initial_advertise_peer_urls);
-    advertised.sort();
-    if own.peer_urls != advertised {
+    if !urls::lead_to_the_same(&own.peer_urls, &texts(&config.initial_advertise_peer_urls)).await {
         return Err(StartError::Flags(format!(
             "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
             config.name,
             own.peer_urls.join(","),
-            advertised.join(",")
+            urls::joined(&config.initial_advertise_peer_urls)
         )));
     }
     Ok(own)
@@ -109,7 +113,7 @@ pub(super) fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'
 
 async fn create(config: &Config, disk: &Disk, boot: &Boot) -> Result<Recovered, StartError> {
     let mut members = initial_members(config);
-    let own = own_entry(config, &members)?.clone();
+    let own = own_entry(config, &members).await?.clone();
     join::refuse_if_bootstrapped(config, &members, own.id).await?;
     if discovers(config) {
         members = members_of(&discovery::join(config, &own, boot).await?, &config.initial_cluster_token);
@@ -176,4 +180,28 @@ pub(super) fn store_identity(
         origin,
     };
     Ok(file.store(&*disk.vfs, &disk.data_dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn own_urls(told: &str) -> Result<Vec<String>, String> {
+        let mut config = Config::default();
+        config.initial_advertise_peer_urls = vec!["http://127.0.0.1:2380".parse().unwrap()];
+        config.initial_cluster = [(config.name.clone(), vec![told.parse().unwrap()])].into();
+        let members = initial_members(&config);
+        let own = own_entry(&config, &members).await.map_err(|refusal| refusal.to_string())?;
+        Ok(own.peer_urls.clone())
+    }
+
+    #[tokio::test]
+    async fn a_member_knows_itself_by_where_its_url_leads() {
+        assert_eq!(own_urls("http://localhost:2380").await.unwrap(), ["http://localhost:2380"]);
+        assert_eq!(
+            own_urls("http://localhost:2381").await.unwrap_err(),
+            "--initial-cluster has default=http://localhost:2381 but missing from \
+             --initial-advertise-peer-urls=http://127.0.0.1:2380"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use kvnode_raft::DurableState;
 use kvnode_storage::identity::Origin;
 use tracing::{info, warn};
 
-use super::{Disk, Recovered, StartError, assemble, fresh};
+use super::{Disk, Recovered, StartError, assemble, fresh, urls};
 use crate::{
     flags::config::Config,
     node::Identity,
@@ -20,7 +20,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Joins the cluster that the members of `--initial-cluster` form (`--initial-cluster-state=existing`).
 pub(super) async fn begin(config: &Config, disk: &Disk) -> Result<Recovered, StartError> {
     let named = fresh::initial_members(config);
-    let own = fresh::own_entry(config, &named)?.clone();
+    let own = fresh::own_entry(config, &named).await?.clone();
     let dialer = assemble::dialer(config)?;
     let (cluster, existing) = ask(&dialer, &named, own.id).await.ok_or_else(|| {
         StartError::Peers(
@@ -29,7 +29,7 @@ pub(super) async fn begin(config: &Config, disk: &Disk) -> Result<Recovered, Sta
                 .to_owned(),
         )
     })?;
-    let own = match_members(config, &named, &existing, &own)?;
+    let own = match_members(config, &named, &existing, &own).await?;
     let identity = Identity { cluster, member: own, name: config.name.clone() };
     join_as(config, disk, identity, existing)
 }
@@ -66,7 +66,7 @@ async fn ask(dialer: &Dialer, named: &[Member], own: MemberId) -> Option<(Cluste
 }
 
 /// The flags and the cluster must name the same members; this one is known by its URLs.
-fn match_members(
+async fn match_members(
     config: &Config,
     named: &[Member],
     existing: &[Member],
@@ -85,18 +85,26 @@ fn match_members(
             existing.len()
         )));
     }
-    let same = |member: &Member, urls: &[String]| {
-        let mut found = member.peer_urls.clone();
-        found.sort();
-        found == urls
-    };
+    let mut found = None;
     for member in named {
-        if !existing.iter().any(|m| same(m, &member.peer_urls)) {
+        let Some(id) = counterpart(member, existing).await else {
             return Err(unequal(format!("no member of the cluster has {}", member.peer_urls.join(","))));
+        };
+        if member.id == own.id {
+            found = Some(id);
         }
     }
-    let found = existing.iter().find(|m| same(m, &own.peer_urls)).map(|m| m.id);
     found.ok_or_else(|| unequal(format!("{} is not a member", config.name)))
+}
+
+/// The member of the cluster at the same URLs.
+async fn counterpart(member: &Member, existing: &[Member]) -> Option<MemberId> {
+    for candidate in existing {
+        if urls::lead_to_the_same(&member.peer_urls, &candidate.peer_urls).await {
+            return Some(candidate.id);
+        }
+    }
+    None
 }
 
 /// A member that already took part must not create its cluster a second time on an empty disk.

@@ -1,5 +1,5 @@
-//! How a member comes to life: from its disk, as one of the first, who may be told of each other or discover each other, by
-//! joining a cluster, or with a ticket.
+//! How a member comes to life: from its disk, as one of the first, who are told of each other, discover each other or are
+//! listed in DNS, by joining a cluster, or with a ticket.
 //!
 //! Whatever the way, it ends with a [`Recovered`]: what is durable. Creating a cluster is recovering a log of which the
 //! first entries say who its members are; joining one is recovering an empty log. [`assemble`] then starts the threads.
@@ -12,9 +12,11 @@ mod force;
 mod fresh;
 mod join;
 mod recover;
+mod srv;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod urls;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -33,7 +35,7 @@ use crate::{
     auth::Tokens, client::listen::ListenError, flags::config::Config, metrics::Metrics, tls::TlsError,
 };
 
-pub use self::discovery::DiscoveryError;
+pub use self::{discovery::DiscoveryError, srv::SrvError};
 use super::{Identity, Node, checkpoint::InstallError, corruption};
 
 /// What a member waits for before it can serve. Shared with the health endpoint before the member exists.
@@ -118,6 +120,9 @@ pub enum StartError {
     /// The discovery service made no member of this one.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    /// DNS made no member of this one.
+    #[error(transparent)]
+    Srv(#[from] SrvError),
     /// Certificates and keys.
     #[error(transparent)]
     Tls(#[from] TlsError),
