@@ -10,7 +10,11 @@ use std::{
     net::SocketAddr,
 };
 
-use hickory_resolver::{ResolverBuilder, TokioResolver, net::NetError, proto::rr::RData};
+use domain::{
+    base::{Name, Rtype, iana::Rcode, wire::ParseError},
+    rdata::Srv,
+    resolv::{StubResolver, resolver::SearchNames, stub::Answer},
+};
 use thiserror::Error;
 use tracing::info;
 
@@ -34,8 +38,6 @@ pub enum SrvError {
         "{target}, which an SRV record names as a member, cannot be resolved: {source}; add its address, or remove the record"
     )]
     Unresolved { target: String, source: io::Error },
-    #[error("the resolver's configuration in /etc/resolv.conf cannot be used: {0}")]
-    Resolver(NetError),
 }
 
 /// An SRV record, and where it leads.
@@ -56,13 +58,11 @@ struct Own<'a> {
 /// The members of the cluster by name, as DNS knows them now.
 pub(super) async fn members(config: &Config, boot: &Boot) -> Result<BTreeMap<String, Vec<Url>>, SrvError> {
     boot.wait_for(format!("the SRV records of {} have to be found", config.discovery_srv.domain));
-    let resolver =
-        TokioResolver::builder_tokio().and_then(ResolverBuilder::build).map_err(SrvError::Resolver)?;
-    listed(config, &resolver).await
+    listed(config, &StubResolver::default()).await
 }
 
 /// The members that this resolver finds.
-async fn listed(config: &Config, resolver: &TokioResolver) -> Result<BTreeMap<String, Vec<Url>>, SrvError> {
+async fn listed(config: &Config, resolver: &StubResolver) -> Result<BTreeMap<String, Vec<Url>>, SrvError> {
     let settings = &config.discovery_srv;
     let domain = &settings.domain;
     let own = own(config).await.map_err(|why| SrvError::Nothing { domain: domain.clone(), why })?;
@@ -117,22 +117,40 @@ async fn own(config: &Config) -> Result<Own<'_>, String> {
     Ok(Own { name: &config.name, places })
 }
 
-/// Where the records of a service point.
-async fn targets(
-    resolver: &TokioResolver,
-    service: &str,
-    domain: &str,
-) -> Result<Vec<(String, u16)>, String> {
-    let name = format!("_{service}._tcp.{domain}");
-    let found = resolver.srv_lookup(&name).await.map_err(|error| match error.is_no_records_found() {
-        true => format!("(there is no {name})"),
-        false => format!("({name}): {error}"),
-    })?;
-    let srv = found.answers().iter().filter_map(|answer| match &answer.data {
-        RData::SRV(srv) => Some((srv.target.to_ascii().trim_end_matches('.').to_owned(), srv.port)),
-        _ => None,
-    });
-    Ok(srv.collect())
+/// Where the records of a service point. A domain without a dot at its end may also be one of the system's search list.
+async fn targets(resolver: &StubResolver, service: &str, domain: &str) -> Result<Vec<(String, u16)>, String> {
+    let mut names = vec![domain.to_owned()];
+    if !domain.ends_with('.') {
+        names.extend(
+            resolver
+                .search_iter()
+                .filter(|suffix| !suffix.is_root())
+                .map(|suffix| format!("{domain}.{suffix}")),
+        );
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let name = format!("_{service}._tcp.{name}");
+        let parsed: Name<Vec<u8>> = name.parse().map_err(|error| format!("({name}): {error}"))?;
+        let answer =
+            resolver.query((parsed, Rtype::SRV)).await.map_err(|error| format!("({name}): {error}"))?;
+        match answer.header().rcode() {
+            Rcode::NOERROR => found = in_answer(&answer).map_err(|error| format!("({name}): {error}"))?,
+            Rcode::NXDOMAIN => {}
+            failure => return Err(format!("({name}): the name server says {failure}")),
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Err(format!("(there is no _{service}._tcp.{domain})"))
+}
+
+fn in_answer(answer: &Answer) -> Result<Vec<(String, u16)>, ParseError> {
+    let records = answer.answer()?.limit_to_in::<Srv<_>>();
+    records
+        .map(|record| record.map(|record| (record.data().target().to_string(), record.data().port())))
+        .collect()
 }
 
 /// All of the records, or none: a cluster that leaves one out is another cluster. (etcd leaves it out.)
@@ -177,13 +195,9 @@ fn named(
 
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::{
-        config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-        net::runtime::TokioRuntimeProvider,
-        proto::{
-            op::{Message, ResponseCode},
-            rr::{Name, Record as DnsRecord, rdata::SRV},
-        },
+    use domain::{
+        base::{Message, MessageBuilder, Ttl, iana::Class},
+        resolv::stub::conf::{ResolvConf, ServerConf, Transport},
     };
     use tokio::net::UdpSocket;
 
@@ -239,34 +253,33 @@ mod tests {
     }
 
     /// A DNS server that knows two members under one service; returns a resolver that asks it.
-    async fn resolver(service: &'static str) -> TokioResolver {
+    async fn resolver(service: &'static str) -> StubResolver {
         resolver_of(service, "localhost.").await
     }
 
     /// The same, and the members are at `host`.
-    async fn resolver_of(service: &'static str, host: &'static str) -> TokioResolver {
+    async fn resolver_of(service: &'static str, host: &'static str) -> StubResolver {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let mut connection = ConnectionConfig::udp();
-        connection.port = socket.local_addr().unwrap().port();
-        let server = NameServerConfig::new([127, 0, 0, 1].into(), true, vec![connection]);
+        let server = ServerConf::new(socket.local_addr().unwrap(), Transport::UdpTcp);
         tokio::spawn(async move {
+            let known: Name<Vec<u8>> = format!("{service}._tcp.example.com").parse().unwrap();
+            let target: Name<Vec<u8>> = host.parse().unwrap();
             let mut packet = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut packet).await {
-                let mut answer = Message::from_vec(&packet[..length]).unwrap().into_response();
-                let asked = answer.queries[0].name().clone();
-                if asked.to_ascii() == format!("{service}._tcp.example.com.") {
-                    for port in [2380, 2381] {
-                        let srv = SRV::new(0, 0, port, Name::from_ascii(host).unwrap());
-                        answer.add_answer(DnsRecord::from_rdata(asked.clone(), 60, RData::SRV(srv)));
-                    }
-                } else {
-                    answer.metadata.response_code = ResponseCode::NXDomain;
+                let question = Message::from_octets(&packet[..length]).unwrap();
+                let knows = question.sole_question().unwrap().qname() == &known;
+                let rcode = if knows { Rcode::NOERROR } else { Rcode::NXDOMAIN };
+                let mut answer = MessageBuilder::new_vec().start_answer(&question, rcode).unwrap();
+                for port in [2380, 2381].into_iter().filter(|_| knows) {
+                    let srv = Srv::new(0, 0, port, &target);
+                    answer.push((&known, Class::IN, Ttl::from_secs(60), srv)).unwrap();
                 }
-                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                socket.send_to(&answer.finish(), from).await.unwrap();
             }
         });
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().unwrap()
+        let mut system = ResolvConf { servers: vec![server], ..ResolvConf::new() };
+        system.options.search.push("com".parse().unwrap());
+        StubResolver::from_conf(system)
     }
 
     fn config(advertised: &str) -> Config {
@@ -284,6 +297,9 @@ mod tests {
         let expected = [("0", "http://localhost:2380"), ("me", "http://localhost:2381")];
         let expected = expected.map(|(name, url)| (name.to_owned(), vec![url.parse().unwrap()]));
         assert_eq!(members, BTreeMap::from(expected));
+
+        config.discovery_srv.domain = "example".to_owned();
+        assert_eq!(listed(&config, &resolver("_etcd-server").await).await.unwrap(), members);
 
         config.discovery_srv.name = "west".to_owned();
         let members = listed(&config, &resolver("_etcd-server-west").await).await.unwrap();
