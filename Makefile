@@ -22,8 +22,9 @@ test: ## Runs every test: lint, unit, scripted, crash, and end to end on a KIND 
 clients: ## Runs the tests with clients that others wrote: Go, Python, JavaScript, Java and Rust.
 	@kind/clients.sh
 
-conformance: ## Runs etcd's own test suites against kvnode.
+conformance: ## Runs etcd's own test suites against kvnode, and Kubernetes' own tests of what it keeps in etcd.
 	@e2e/conformance/run.sh
+	@e2e/conformance/kubernetes/run.sh
 
 differential: ## Compares kvnode with etcd by random operations (MINUTES=60, SEED=n for one sequence of cases).
 	@kind/differential.sh

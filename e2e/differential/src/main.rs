@@ -69,6 +69,9 @@ struct Arguments {
 /// Seeds that are tried every time before fresh ones.
 const FIXED_SEEDS: u64 = 3;
 
+/// How long a long run says nothing.
+const A_WORD_EVERY: Duration = Duration::from_secs(60);
+
 /// What the whole program works with.
 struct Driver {
     schema: Schema,
@@ -143,7 +146,12 @@ impl Driver {
     async fn explore(&self, seeds: Range<u64>, steps: usize, until: Instant) -> Result<bool> {
         let (mut cases, mut taken, mut same) = (0, 0, true);
         println!("new cases: seeds from {} on", seeds.start);
+        let mut word = Instant::now() + A_WORD_EVERY;
         for seed in seeds {
+            if Instant::now() > word {
+                println!("{cases} new cases, {taken} steps so far; now seed {seed}");
+                word += A_WORD_EVERY;
+            }
             if Instant::now() > until {
                 break;
             }
