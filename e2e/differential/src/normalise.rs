@@ -21,7 +21,7 @@
 //! | leases that the server named, on keys | `HashKV` covers their ids; never attached |
 //! | order of leases | ends that lie together are in no defined order |
 //! | order of members | by id, see above |
-//! | order of more than 12 keys that are sorted by anything but the key | etcd's sort is not stable beyond 12 |
+//! | order of more than 12 keys that are sorted by anything but the key, and which of those that are equal by it a limit keeps | etcd's sort is not stable beyond 12 |
 //! | `Hash` once there are passwords, members added later or leases of the server's choice | the hash covers them |
 //! | in clusters of three, `HashKV` at a compaction whose hash only kvnode's member kept | one that catches up keeps it in etcd only if it was done with the compaction before |
 //! | what a stop within a tenth of a second leaves of a compaction | depends on what etcd had flushed; the driver waits |
@@ -55,6 +55,14 @@ const TTL_SLACK_SECONDS: i64 = 5;
 
 /// Go's sort is stable up to this length.
 const STABLE_SORT_MAX: usize = 12;
+
+/// What keys can be sorted by, as a request writes it by name or by number, and the field that holds it.
+const SORT_TARGETS: [(&str, &str, &str); 4] = [
+    ("VERSION", "1", "version"),
+    ("CREATE", "2", "create_revision"),
+    ("MOD", "3", "mod_revision"),
+    ("VALUE", "4", "value"),
+];
 
 /// Fields that are never compared, by message.
 const MASKED: &[(&str, &[&str])] = &[
@@ -132,22 +140,51 @@ pub fn reconcile(request: &str, reference: &mut DynamicMessage, ours: &mut Dynam
         *right = *left;
     }
     if request.contains("sort_target") {
-        sort_long_ranges(reference);
-        sort_long_ranges(ours);
+        let field = sorted_by(request);
+        settle_ties(reference, field);
+        settle_ties(ours, field);
     }
 }
 
-fn sort_long_ranges(message: &mut DynamicMessage) {
-    for (field, value) in message.fields_mut() {
+/// The field by which a request sorts keys; none if it contains several ranges that sort by different ones.
+fn sorted_by(request: &str) -> Option<&'static str> {
+    let named = |target: &str, number: &str| {
+        request.contains(&format!("sort_target: {target}"))
+            || request.contains(&format!("sort_target: {number}"))
+    };
+    let mut named = SORT_TARGETS.iter().filter(|(target, number, _)| named(target, number));
+    match (named.next(), named.next()) {
+        (Some((_, _, field)), None) => Some(field),
+        _ => None,
+    }
+}
+
+/// Brings what a sort left undefined into one form: of a long range the order, and of one that a limit cut off also which
+/// of the equal keys it kept.
+fn settle_ties(message: &mut DynamicMessage, field: Option<&str>) {
+    let many = usize::try_from(number(message, "count")).is_ok_and(|count| count > STABLE_SORT_MAX);
+    let cut = many && message.get_field_by_name("more").is_some_and(|more| *more == Value::Bool(true));
+    for (descriptor, value) in message.fields_mut() {
         match value {
-            Value::List(items) if field.name() == "kvs" && items.len() > STABLE_SORT_MAX => {
+            Value::List(items) if descriptor.name() == "kvs" && (cut || items.len() > STABLE_SORT_MAX) => {
+                if cut {
+                    items.iter_mut().filter_map(Value::as_message_mut).for_each(|kv| keep_only(kv, field));
+                }
                 items.sort_by_key(|item| item.as_message().map(crate::schema::print));
             }
             Value::List(items) => {
-                items.iter_mut().filter_map(Value::as_message_mut).for_each(sort_long_ranges);
+                items
+                    .iter_mut()
+                    .filter_map(Value::as_message_mut)
+                    .for_each(|inner| settle_ties(inner, field));
             }
-            Value::Message(message) => sort_long_ranges(message),
+            Value::Message(inner) => settle_ties(inner, field),
             _ => {}
         }
     }
+}
+
+fn keep_only(message: &mut DynamicMessage, field: Option<&str>) {
+    let others: Vec<_> = message.descriptor().fields().filter(|other| Some(other.name()) != field).collect();
+    others.iter().for_each(|other| message.clear_field(other));
 }
