@@ -108,7 +108,7 @@ impl Dialer {
             (Security::Tls, None) => {
                 return Err(CallError::Url {
                     url: url.to_owned(),
-                    why: "it needs TLS, but no --peer-trusted-ca-file and no --peer-auto-tls is set"
+                    why: "it needs TLS, but no --peer-cert-file, no --peer-trusted-ca-file and no --peer-auto-tls is set"
                         .to_owned(),
                 });
             }

@@ -69,10 +69,7 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
     let trust = match (&tls.trusted_ca, tls.auto) {
         (Some(ca), _) => authorities(side, ca, &provider)?,
         (None, true) => Trust::Anybody,
-        (None, false) if side == Side::Discovery => system(side, &provider)?,
-        (None, false) => {
-            return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
-        }
+        (None, false) => system(side, &provider)?,
     };
     let verifier = ServerVerifier { trust, provider: Arc::clone(&provider) };
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
@@ -106,7 +103,7 @@ fn authorities(side: Side, ca: &Path, provider: &Arc<CryptoProvider>) -> Result<
     Ok(Trust::Authorities(chain, pinned))
 }
 
-/// As Go does where no authority is named. There is none on a system without a file of them.
+/// As Go does where no authority is named, and therefore etcd. There is none on a system without a file of them.
 fn system(side: Side, provider: &Arc<CryptoProvider>) -> Result<Trust, TlsError> {
     let roots = Arc::new(files::system_authorities());
     let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))

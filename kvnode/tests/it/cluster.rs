@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -343,6 +345,35 @@ fn peers_meet_over_mutual_tls_and_take_new_certificates_without_a_restart() {
             assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
             cluster.members[0].wait_for_log_after(position, "rejected connection on peer endpoint");
         }
+    });
+}
+
+/// etcd's peers need no authority of their own where the system trusts the one that signed their certificates.
+#[test]
+fn peers_whose_authority_no_flag_names_are_trusted_as_the_system_trusts_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().install(dir.path(), "peer");
+    let trusting = |authority: &Path, name: &str| {
+        let (path, kvnode) = (dir.path().join(name), env!("CARGO_BIN_EXE_kvnode"));
+        let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{kvnode}' \"$@\"\n", authority.display());
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let flags = [("cert", &files.cert), ("key", &files.key)];
+    let flags = flags.map(|(name, path)| format!("--peer-{name}-file={}", path.display()));
+    let flags = flags.each_ref().map(String::as_str);
+
+    let system = trusting(&files.ca, "kvnode");
+    let mut cluster = Cluster::start_mixed([&system; 3], "https", &flags);
+    run(async {
+        put(&cluster.members[0].channel(), "k", "v").await.unwrap();
+        // One that runs on a system with other authorities believes nobody.
+        let other = Authority::new().install(&dir.path().join("other"), "other").ca;
+        let follower = cluster.other_than(cluster.leader().await);
+        cluster.members[follower].kill();
+        cluster.members[follower].launch_again_as(&trusting(&other, "stranger"));
+        cluster.members[follower].wait_for_log("invalid peer certificate");
     });
 }
 

@@ -53,7 +53,8 @@ pub(super) fn store_config(config: &Config) -> StoreConfig {
 /// How other members are dialled.
 pub(super) fn dialer(config: &Config) -> Result<Dialer, StartError> {
     let files = &config.peer_tls;
-    let wanted = files.trusted_ca.is_some() || files.auto;
+    // A member that shows peers a certificate but names no authority trusts those of the system, as in etcd.
+    let wanted = files.cert.is_some() || files.trusted_ca.is_some() || files.auto;
     let tls = match wanted {
         true => Some(Connector::load(Side::Peer, files, &Policy::of(config))?),
         false => None,
