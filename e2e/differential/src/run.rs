@@ -161,8 +161,9 @@ impl Pair<'_> {
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let outcome = self.call_once(call).await?;
-            // Snapshots and health of connections follow in the background.
-            let patient = ["Maintenance/Snapshot", "Maintenance/Status"].contains(&call.method.as_str());
+            // What is on disk, and the health of connections, follow in the background; a compaction most of all.
+            let patient = ["Maintenance/Hash", "Maintenance/Snapshot", "Maintenance/Status"];
+            let patient = patient.contains(&call.method.as_str());
             if outcome.is_none() || !patient || Instant::now() > deadline {
                 return Ok(outcome);
             }
