@@ -14,7 +14,7 @@
 //! | `raft_term` in clusters of three | depends on how many elections it took; single members are compared |
 //! | `Status`: sizes, quota in use, raft index and term | other storage, other entries of the server's own |
 //! | tokens | dice |
-//! | `LeaseTimeToLive.TTL` within a few seconds | the two sides are asked at different moments |
+//! | `LeaseTimeToLive.TTL` within a few seconds, and by how much one side was slower | the two sides are asked at different moments |
 //! | spaces in texts | Go's protobuf puts one or two between fields, by the build of the binary |
 //! | order of alarms and of a lease's keys | etcd keeps them in Go maps |
 //! | whether progress is told on a stream with a watch that was cancelled by compaction | etcd keeps counting the watch as one that lags, and stays silent for ever; kvnode answers |
@@ -29,7 +29,7 @@
 //! | how events are spread over responses, their headers, whether progress is told | see [`crate::watch`] |
 //! | texts of the transport's own refusals (`grpc: ...` about sizes) past their first words | they name Go's internals |
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 
@@ -50,8 +50,8 @@ pub struct Names {
 /// Stands for the first lease that the server chose; the next are counted up from here.
 const ASSIGNED: i64 = i64::MIN;
 
-/// Differences in seconds that time alone explains.
-const TTL_SLACK_SECONDS: i64 = 5;
+/// What the two sides' clocks for leases may differ by, beside how much slower one of them was.
+const TTL_SLACK: Duration = Duration::from_secs(5);
 
 /// Go's sort is stable up to this length.
 const STABLE_SORT_MAX: usize = 12;
@@ -131,10 +131,11 @@ pub fn forget_kept_hash(reference: &DynamicMessage, ours: &mut DynamicMessage) {
 }
 
 /// Removes what only seems different between two answers to one request.
-pub fn reconcile(request: &str, reference: &mut DynamicMessage, ours: &mut DynamicMessage) {
+/// `lag` is by how much one side was slower than the other until now.
+pub fn reconcile(request: &str, lag: Duration, reference: &mut DynamicMessage, ours: &mut DynamicMessage) {
     if let (Some(Value::I64(left)), Some(Value::I64(right))) =
         (reference.get_field_by_name_mut("TTL"), ours.get_field_by_name_mut("TTL"))
-        && (*left - *right).abs() <= TTL_SLACK_SECONDS
+        && left.abs_diff(*right) <= (TTL_SLACK + lag).as_secs()
         && left.signum() == right.signum()
     {
         *right = *left;

@@ -62,6 +62,7 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
         connected: Instant::now(),
         compacted: Instant::now(),
         mixed: HashSet::new(),
+        lag: Duration::ZERO,
     };
     pair.align_leaders().await?;
     for (number, step) in case.steps.iter().chain([&Step::Audit]).enumerate() {
@@ -95,6 +96,17 @@ struct Pair<'a> {
     compacted: Instant,
     /// Revisions of transactions that deleted and put; see the table in [`crate::normalise`].
     mixed: HashSet<i64>,
+    /// By how much one side was slower than the other, all calls and starts together; what it times may differ by as much.
+    lag: Duration,
+}
+
+/// Longer than any call should take; it is said where one took as long on one side only.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// The outcome, and how long it took.
+async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let began = Instant::now();
+    Ok((work.await?, began.elapsed()))
 }
 
 impl Pair<'_> {
@@ -187,10 +199,11 @@ impl Pair<'_> {
         let (method, left) = self.reference.request(call)?;
         let (_, right) = self.ours.request(call)?;
         let (left_bytes, right_bytes) = (left.encode_to_vec().into(), right.encode_to_vec().into());
-        let (left_heard, right_heard) = tokio::try_join!(
-            self.reference.send(call, &method, left_bytes),
-            self.ours.send(call, &method, right_bytes)
+        let ((left_heard, left_took), (right_heard, right_took)) = tokio::try_join!(
+            timed(self.reference.send(call, &method, left_bytes)),
+            timed(self.ours.send(call, &method, right_bytes))
         )?;
+        self.note_lag(&call.method, left_took, right_took);
         learn(&mut self.reference, call, &left, &left_heard);
         if call.method == "KV/Txn" {
             let text = left_heard.messages.iter().map(schema::print).collect::<String>();
@@ -215,7 +228,7 @@ impl Pair<'_> {
     fn comparable(&self, call: &Call, left: Heard, right: Heard) -> (Vec<String>, Vec<String>) {
         let (mut left, mut right) = (normal(&self.reference, left), normal(&self.ours, right));
         for (left, right) in left.1.iter_mut().zip(&mut right.1) {
-            reconcile(&call.body, left, right);
+            reconcile(&call.body, self.lag, left, right);
             if self.case.setup.members > 1 {
                 forget_kept_hash(left, right);
             }
@@ -362,6 +375,14 @@ impl Pair<'_> {
         }
     }
 
+    fn note_lag(&mut self, what: &str, left: Duration, right: Duration) {
+        let lag = left.abs_diff(right);
+        self.lag += lag;
+        if lag > SLOW {
+            println!("step {}: {what} took {left:.1?} on etcd and {right:.1?} on kvnode", self.step);
+        }
+    }
+
     async fn stop(&mut self, member: usize, how: End) -> Result<()> {
         tokio::time::sleep_until((self.compacted + ETCD_FLUSHES).into()).await;
         tokio::try_join!(self.reference.stop(member, how), self.ours.stop(member, how))?;
@@ -373,7 +394,11 @@ impl Pair<'_> {
     }
 
     async fn start(&mut self, member: usize) -> Result<()> {
-        tokio::try_join!(self.reference.start_again(member), self.ours.start_again(member))?;
+        let (left, right) = tokio::try_join!(
+            timed(self.reference.start_again(member)),
+            timed(self.ours.start_again(member))
+        )?;
+        self.note_lag("start", left.1, right.1);
         self.connected = Instant::now();
         self.align_leaders().await
     }
