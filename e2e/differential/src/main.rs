@@ -150,7 +150,7 @@ impl Driver {
         for seed in seeds {
             if Instant::now() > word {
                 println!("{cases} new cases, {taken} steps so far; now seed {seed}");
-                word += A_WORD_EVERY;
+                word = Instant::now() + A_WORD_EVERY;
             }
             if Instant::now() > until {
                 break;

@@ -130,8 +130,7 @@ pub fn forget_kept_hash(reference: &DynamicMessage, ours: &mut DynamicMessage) {
     }
 }
 
-/// Removes what only seems different between two answers to one request.
-/// `lag` is by how much one side was slower than the other until now.
+/// Removes what only seems different between two answers to one request. Until now one side was slower by `lag`.
 pub fn reconcile(request: &str, lag: Duration, reference: &mut DynamicMessage, ours: &mut DynamicMessage) {
     if let (Some(Value::I64(left)), Some(Value::I64(right))) =
         (reference.get_field_by_name_mut("TTL"), ours.get_field_by_name_mut("TTL"))

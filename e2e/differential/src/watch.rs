@@ -93,10 +93,10 @@ fn lock(raw: &Mutex<Raw>) -> MutexGuard<'_, Raw> {
     raw.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The id in answers to refused requests.
-const REFUSED: i64 = -1;
+/// The id in answers that are about no watch: to refused requests, and to those for progress.
+const NO_WATCH: i64 = -1;
 
-/// Where the events of a watch go whose client chose [`REFUSED`] for it: servers tell of refused requests in between.
+/// Where the events of a watch go whose client chose [`NO_WATCH`] for it: servers tell of refused requests in between.
 const CHOSEN: i64 = i64::MIN;
 
 /// All that a stream said, so far.
@@ -140,8 +140,8 @@ impl Heard {
             return;
         }
         self.check_revisions(id, revision, events, flag("fragment"));
-        let log =
-            self.watches.entry(if id == REFUSED && !events.is_empty() { CHOSEN } else { id }).or_default();
+        let heard_under = if id == NO_WATCH && !events.is_empty() { CHOSEN } else { id };
+        let log = self.watches.entry(heard_under).or_default();
         if created {
             self.created += 1;
             log.push(format!("created at {revision}"));
@@ -157,11 +157,11 @@ impl Heard {
     }
 
     fn hear_progress(&mut self, id: i64, revision: i64) {
-        if id == REFUSED {
+        if id == NO_WATCH {
             self.progress.push(revision);
         }
         for (watch, (last, _)) in &self.last {
-            if (id == REFUSED || id == *watch) && revision < *last {
+            if (id == NO_WATCH || id == *watch) && revision < *last {
                 self.faults.push(format!("progress {revision} after an event at {last}"));
             }
         }

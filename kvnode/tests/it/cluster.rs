@@ -16,7 +16,7 @@ use kvnode_proto::etcdserverpb::{
 use rustix::process::Signal;
 
 use crate::support::{
-    Member, Options,
+    KVNODE, Member, Options,
     certificates::Authority,
     cluster::{Cluster, keys, membership, put, status},
     free_ports,
@@ -354,8 +354,8 @@ fn peers_whose_authority_no_flag_names_are_trusted_as_the_system_trusts_them() {
     let dir = tempfile::tempdir().unwrap();
     let files = Authority::new().install(dir.path(), "peer");
     let trusting = |authority: &Path, name: &str| {
-        let (path, kvnode) = (dir.path().join(name), env!("CARGO_BIN_EXE_kvnode"));
-        let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{kvnode}' \"$@\"\n", authority.display());
+        let path = dir.path().join(name);
+        let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{KVNODE}' \"$@\"\n", authority.display());
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path

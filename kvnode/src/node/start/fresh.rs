@@ -100,12 +100,13 @@ pub(super) async fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Res
             config.name
         ))
     })?;
-    if !urls::lead_to_the_same(&own.peer_urls, &texts(&config.initial_advertise_peer_urls)).await {
+    let advertised = texts(&config.initial_advertise_peer_urls);
+    if !urls::lead_to_the_same(&own.peer_urls, &advertised).await {
         return Err(StartError::Flags(format!(
             "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
             config.name,
             own.peer_urls.join(","),
-            urls::joined(&config.initial_advertise_peer_urls)
+            advertised.join(",")
         )));
     }
     Ok(own)

@@ -97,8 +97,12 @@ async fn match_members(
     found.ok_or_else(|| unequal(format!("{} is not a member", config.name)))
 }
 
-/// The member of the cluster at the same URLs.
+/// The member of the cluster at the same URLs. No name is resolved for one whose URLs are written as there: the name of
+/// another, which is down, may take long to be found missing.
 async fn counterpart(member: &Member, existing: &[Member]) -> Option<MemberId> {
+    if let Some(found) = existing.iter().find(|m| urls::are_the_same(&m.peer_urls, &member.peer_urls)) {
+        return Some(found.id);
+    }
     for candidate in existing {
         if urls::lead_to_the_same(&member.peer_urls, &candidate.peer_urls).await {
             return Some(candidate.id);

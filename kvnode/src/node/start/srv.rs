@@ -18,7 +18,7 @@ use domain::{
 use thiserror::Error;
 use tracing::info;
 
-use super::{Boot, urls};
+use super::{Boot, fresh, urls};
 use crate::flags::{config::Config, url::Url};
 
 /// Services in the order in which they are asked for, and how their members are reached.
@@ -97,7 +97,7 @@ async fn listed(config: &Config, resolver: &StubResolver) -> Result<BTreeMap<Str
         return Err(SrvError::NotListed {
             name: config.name.clone(),
             domain: domain.clone(),
-            advertised: urls::joined(&config.initial_advertise_peer_urls),
+            advertised: fresh::texts(&config.initial_advertise_peer_urls).join(","),
         });
     }
     for urls in members.values_mut() {
@@ -128,17 +128,16 @@ async fn targets(resolver: &StubResolver, service: &str, domain: &str) -> Result
                 .map(|suffix| format!("{domain}.{suffix}")),
         );
     }
-    let mut found = Vec::new();
     for name in names {
         let name = format!("_{service}._tcp.{name}");
         let parsed: Name<Vec<u8>> = name.parse().map_err(|error| format!("({name}): {error}"))?;
         let answer =
             resolver.query((parsed, Rtype::SRV)).await.map_err(|error| format!("({name}): {error}"))?;
         match answer.header().rcode() {
-            Rcode::NOERROR => found = in_answer(&answer).map_err(|error| format!("({name}): {error}"))?,
-            Rcode::NXDOMAIN => {}
+            Rcode::NOERROR | Rcode::NXDOMAIN => {}
             failure => return Err(format!("({name}): the name server says {failure}")),
         }
+        let found = in_answer(&answer).map_err(|error| format!("({name}): {error}"))?;
         if !found.is_empty() {
             return Ok(found);
         }

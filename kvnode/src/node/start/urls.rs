@@ -1,44 +1,42 @@
 //! Peer URLs that are written in two ways and lead to the same place. The only place in a start that resolves names.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, io, net::SocketAddr};
 
 use crate::flags::url::{Address, Security, Url};
 
-/// Whether both lists lead to the same places, whatever order they are in. Names are resolved only where the texts
-/// differ, as etcd does (`pkg/netutil`); one that cannot be resolved leads nowhere.
-pub(super) async fn lead_to_the_same(some: &[String], others: &[String]) -> bool {
+/// Whether both lists say the same, whatever order they are in.
+pub(super) fn are_the_same(some: &[String], others: &[String]) -> bool {
     let sorted = |urls: &[String]| {
         let mut urls = urls.to_vec();
         urls.sort();
         urls
     };
-    if some.len() != others.len() || sorted(some) == sorted(others) {
-        return some.len() == others.len();
-    }
-    match (places(some).await, places(others).await) {
-        (Some(some), Some(others)) => some == others,
-        _ => false,
-    }
+    sorted(some) == sorted(others)
 }
 
-/// Where each URL leads, in order of the places: of a host with several addresses to its first one, IPv4 before IPv6.
-async fn places(urls: &[String]) -> Option<BTreeSet<(Security, Place)>> {
+/// Whether both lists lead to the same places. Names are resolved only where the texts differ, as etcd does
+/// (`pkg/netutil`); one that cannot be resolved leads nowhere.
+pub(super) async fn lead_to_the_same(some: &[String], others: &[String]) -> bool {
+    if are_the_same(some, others) {
+        return true;
+    }
+    if some.len() != others.len() {
+        return false;
+    }
+    let (some, others) = (places(some).await, places(others).await);
+    some.is_some() && some == others
+}
+
+/// Where the URLs lead: of a host with several addresses to its first one, IPv4 before IPv6; or to a unix socket.
+async fn places(urls: &[String]) -> Option<BTreeSet<(Security, String)>> {
     let mut places = BTreeSet::new();
     for url in urls {
         let url: Url = url.parse().ok()?;
-        let place = match url.address() {
-            Address::Tcp { host, port } => Place::Tcp(lookup(host, *port).await.ok()?.pop_first()?),
-            Address::Unix(path) => Place::Unix(path.clone()),
-        };
+        let address = addresses(&url).await.ok()?.pop_first();
+        let place = address.map_or_else(|| url.authority().to_owned(), |address| address.to_string());
         places.insert((url.security(), place));
     }
     Some(places)
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// The addresses that a URL leads to; none for a unix socket.
@@ -52,11 +50,6 @@ pub(super) async fn addresses(url: &Url) -> io::Result<BTreeSet<SocketAddr>> {
 /// The addresses of a host, by the system's resolver, which is what dialling uses.
 pub(super) async fn lookup(host: &str, port: u16) -> io::Result<BTreeSet<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
-}
-
-/// The URLs as a flag takes them.
-pub(super) fn joined(urls: &[Url]) -> String {
-    urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
