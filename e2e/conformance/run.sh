@@ -25,17 +25,6 @@ package_of() {
   esac
 }
 
-in_module() { (cd "$HERE" && GOWORK=off CGO_ENABLED=0 "$@"); }
-
-# Builds into a neighbour and renames, so that an interrupted build is never taken for a finished one.
-compile() {
-  rm -rf "$1.part"
-  mkdir -p "$1.part"
-  in_module nice -n 10 go test -c -mod=readonly -trimpath -ldflags '-s -w' -tags e2e -o "$1.part/" \
-    go.etcd.io/etcd/tests/v3/common go.etcd.io/etcd/tests/v3/e2e
-  mv -T "$1.part" "$1"
-}
-
 # isolated COMMAND...: with nothing but a loopback of its own; all that it started ends with it.
 isolated() {
   local -a user=()
@@ -123,9 +112,10 @@ fi
 have go || die "Go is not installed: etcd's tests are built from Go modules"
 "$KIND_DIR/tools.sh" etcd etcd-3.6
 BINARIES=$CACHE/tools/etcd-tests-$(hash_of "$HERE/go.mod" "$HERE/go.sum" "$(go env GOVERSION GOOS GOARCH)")
-[ -d "$BINARIES" ] || quiet "building etcd's tests from their Go module" compile "$BINARIES"
+[ -d "$BINARIES" ] || quiet "building etcd's tests from their Go module" \
+  compile_go_tests "$HERE" "$BINARIES" -tags e2e go.etcd.io/etcd/tests/v3/common go.etcd.io/etcd/tests/v3/e2e
 # Fixtures lie beside the sources.
-SOURCES=$(in_module go list -mod=readonly -m -f '{{.Dir}}' go.etcd.io/etcd/tests/v3)
+SOURCES=$(in_go_module "$HERE" go list -mod=readonly -m -f '{{.Dir}}' go.etcd.io/etcd/tests/v3)
 server_to_test
 WORK=$(mktemp -d "$CACHE/conformance.XXXXXX")
 export SOURCES BINARIES WORK

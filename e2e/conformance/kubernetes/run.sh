@@ -19,41 +19,30 @@ declare -A PASS_ON_ETCD=(
   [registry/generic/registry]=100
 )
 
-in_module() { (cd "$HERE" && GOWORK=off CGO_ENABLED=0 "$@"); }
-
-# Builds into a neighbour and renames, so that an interrupted build is never taken for a finished one.
-compile() {
-  local package
-  rm -rf "$1.part"
-  for package in "${!PASS_ON_ETCD[@]}"; do
-    mkdir -p "$1.part/$package"
-    in_module nice -n 10 go test -c -mod=readonly -trimpath -ldflags '-s -w' -o "$1.part/$package/" "k8s.io/apiserver/pkg/$package"
-  done
-  mv -T "$1.part" "$1"
-}
-
 # one PACKAGE: runs it beside its sources, where its fixtures are.
 one() {
-  local binary log=$LOGS/${1//\//-}.log began passed rc=0
-  binary=("$BINARIES/$1"/*.test)
+  local name=${1##*/} log began passed rc=0
+  log=$LOGS/$name.log
   began=$(now_ms)
-  (cd "$SOURCES/pkg/$1" && exec "${binary[0]}" -test.v -test.timeout "${SECONDS_MAX}s") >"$log" 2>&1 </dev/null || rc=$?
+  (cd "$SOURCES/pkg/$1" && exec "$BINARIES/$name.test" -test.v -test.timeout "${SECONDS_MAX}s") >"$log" 2>&1 </dev/null || rc=$?
   passed=$(grep -a -c -e '^ *--- PASS' "$log" || true)
   say "kubernetes: $1: $passed passed of ${PASS_ON_ETCD[$1]} in $(seconds $(($(now_ms) - began))) s"
   [ "$rc" -eq 0 ] && [ "$passed" -ge "${PASS_ON_ETCD[$1]}" ]
 }
 
-[ $# -gt 0 ] || set -- "${!PASS_ON_ETCD[@]}"
+ALL=("${!PASS_ON_ETCD[@]}")
+[ $# -gt 0 ] || set -- "${ALL[@]}"
 for package in "$@"; do
-  [ -n "${PASS_ON_ETCD[$package]:-}" ] || die "run.sh: unknown package '$package'; there are ${!PASS_ON_ETCD[*]}"
+  [ -n "${PASS_ON_ETCD[$package]:-}" ] || die "run.sh: unknown package '$package'; there are ${ALL[*]}"
 done
 
 have go || die "Go is not installed: Kubernetes' tests are built from Go modules"
 BINARIES=$CACHE/tools/kubernetes-tests-$(
   hash_of "$HERE/go.mod" "$HERE/go.sum" "$HERE/etcd/go.mod" "$HERE/etcd/embed/embed.go" "$(go env GOVERSION GOOS GOARCH)"
 )
-[ -d "$BINARIES" ] || quiet "building Kubernetes' tests from their Go module" compile "$BINARIES"
-SOURCES=$(in_module go list -mod=readonly -m -f '{{.Dir}}' k8s.io/apiserver)
+[ -d "$BINARIES" ] || quiet "building Kubernetes' tests from their Go module" \
+  compile_go_tests "$HERE" "$BINARIES" "${ALL[@]/#/k8s.io\/apiserver\/pkg\/}"
+SOURCES=$(in_go_module "$HERE" go list -mod=readonly -m -f '{{.Dir}}' k8s.io/apiserver)
 server_to_test
 SERVER=$(realpath "$(command -v "$SERVER")")
 export SERVER
