@@ -83,7 +83,8 @@ pub enum StepError {
 /// Why a proposal did not enter the log.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 pub enum ProposeError {
-    /// This member neither leads nor knows who does, or it is handing leadership over.
+    /// This member neither leads nor knows who does, it is handing leadership over, or the proposal is a membership change
+    /// and the one before is not applied yet.
     #[error("proposing to raft: no leader can take it now, try again")]
     Dropped,
     /// The leader has more uncommitted bytes in flight than it may.

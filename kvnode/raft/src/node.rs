@@ -270,11 +270,11 @@ impl RaftNode {
         self.propose_entries(commands.into_iter().map(entry).collect())
     }
 
-    /// Proposes a membership change. One that may not enter the log (another is not applied yet) becomes an empty entry,
-    /// as in etcd; the proposer learns it by waiting.
+    /// Proposes a membership change.
     ///
     /// # Errors
-    /// When nobody can take it now.
+    /// When nobody can take it now, or when the leader's last one is not applied yet. (etcd drops such a change, and lets
+    /// whoever asked for it run into a timeout.)
     pub fn propose_conf_change(&mut self, change: &raftpb::ConfChange) -> Result<(), ProposeError> {
         let mut entry = eraftpb::Entry::default();
         entry.set_entry_type(eraftpb::EntryType::EntryConfChange);
@@ -300,12 +300,13 @@ impl RaftNode {
     /// What a leader does with proposals. The raft crate's own version parses membership changes, and fails on etcd's
     /// numbers; this one needs only to know that an entry is one.
     ///
-    /// One change may be on its way at a time: a second becomes an empty entry until the first is applied.
+    /// One change may be on its way at a time: a second in the same message becomes an empty entry, as in etcd.
     fn lead_proposal(&mut self, mut entries: Vec<eraftpb::Entry>) -> Result<(), ProposeError> {
-        let raft = &mut self.raw.raft;
-        if raft.prs().get(raft.id).is_none() || raft.lead_transferee.is_some() {
+        let changes = entries.iter().any(|e| e.get_entry_type() != eraftpb::EntryType::EntryNormal);
+        if self.must_wait(changes) || self.raw.raft.prs().get(self.raw.raft.id).is_none() {
             return Err(ProposeError::Dropped);
         }
+        let raft = &mut self.raw.raft;
         let before = raft.pending_conf_index;
         let mut index = raft.raft_log.last_index();
         for entry in &mut entries {
@@ -382,6 +383,19 @@ impl RaftNode {
     #[must_use]
     pub fn is_handing_over(&self) -> bool {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// Whether this leader has a membership change in its log that is not applied yet, or may have one from before its
+    /// election, and takes no other.
+    #[must_use]
+    pub fn is_changing_members(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.raw.raft.has_pending_conf()
+    }
+
+    /// Whether this leader takes such a proposal soon, but not now.
+    #[must_use]
+    pub fn must_wait(&self, changes_members: bool) -> bool {
+        self.is_handing_over() || (changes_members && self.is_changing_members())
     }
 
     /// Begins to hand leadership to a voter; a follower asks its leader to.

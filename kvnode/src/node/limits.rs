@@ -49,7 +49,7 @@ pub const LOG_BYTES: usize = 512 << 20;
 /// under way, and asks again twice a second.
 pub const EARLY_READS: usize = 1024;
 
-/// Messages with proposals that a leader keeps while it hands leadership over, which takes milliseconds.
+/// Messages with proposals that a leader keeps while it hands leadership over or changes members: milliseconds.
 pub const EARLY_PROPOSALS: usize = 1024;
 
 /// How long a read waits for its confirmation before it asks again (etcd's `readIndexRetryTime`): the request, or the

@@ -28,12 +28,12 @@ pub(crate) struct RaftLoop {
     raft: RaftNode,
     transport: Arc<dyn Transport>,
     letters: Letters,
-    /// Requests that wait for a leader.
+    /// Requests that wait for a leader, and membership changes that wait for the one before.
     held: VecDeque<Proposal>,
     reads: ReadRounds,
     /// Other members' reads that came before this leader could answer any.
     early_reads: Vec<raftpb::Message>,
-    /// Other members' proposals that came while leadership moved.
+    /// Other members' proposals that came while leadership moved, or while a membership change was on its way.
     early_proposals: Vec<raftpb::Message>,
     /// Requests proposed before this term are lost unless they are applied by the next tick.
     lost_before: Option<u64>,
@@ -105,7 +105,9 @@ impl RaftLoop {
             let _ = call.answer.send(outcome);
         }
         if letters.applied > 0 {
+            let changing = self.raft.is_changing_members();
             self.raft.applied(letters.applied);
+            self.retry_held |= changing && !self.raft.is_changing_members();
             self.bound_log();
         }
     }
@@ -134,12 +136,14 @@ impl RaftLoop {
         // A leader that is too new to answer reads keeps them for the moment it can; raft would drop them.
         let read = message.r#type == raftpb::MessageType::MsgReadIndex as i32;
         let too_new = self.raft.role().0 == Role::Leader && !self.raft.leads_with_commit();
-        // Nor does a leader that hands over take proposals; the next one will.
+        // Nor does a leader that hands over take proposals (the next one will), or a second membership change.
         let proposal = message.r#type == raftpb::MessageType::MsgProp as i32;
+        let changes_members =
+            || message.entries.iter().any(|e| e.r#type != raftpb::EntryType::EntryNormal as i32);
         if read && too_new && self.early_reads.len() < limits::EARLY_READS {
             self.early_reads.push(message);
         } else if proposal
-            && self.raft.is_handing_over()
+            && self.raft.must_wait(changes_members())
             && self.early_proposals.len() < limits::EARLY_PROPOSALS
         {
             self.early_proposals.push(message);

@@ -10,8 +10,9 @@ use std::{
 
 use kvnode_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
-    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, PutRequest, RangeRequest,
-    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest,
+    RangeRequest, cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
+    maintenance_client::MaintenanceClient,
 };
 use rustix::process::Signal;
 
@@ -195,6 +196,29 @@ fn a_learner_joins_catches_up_and_is_promoted_through_a_follower() {
         })
         .await;
         assert_eq!(keys(&cluster.members[3], false).await.unwrap().len(), 2);
+    });
+}
+
+/// Raft takes one change at a time, and etcd drops what comes meanwhile: whoever asked for it runs into a timeout.
+#[test]
+fn membership_changes_asked_for_at_the_same_time_wait_for_each_other() {
+    let cluster = Cluster::start();
+    run(async {
+        let channels = channels(&cluster);
+        let members = membership(&cluster.members[0])
+            .member_list(MemberListRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        let updates = channels.iter().flat_map(|channel| {
+            members.members.iter().map(async |member| {
+                let same = MemberUpdateRequest { id: member.id, peer_ur_ls: member.peer_ur_ls.clone() };
+                ClusterClient::new(channel.clone()).member_update(same).await
+            })
+        });
+        for outcome in futures::future::join_all(updates).await {
+            assert_eq!(outcome.unwrap().into_inner().members.len(), 3);
+        }
     });
 }
 
