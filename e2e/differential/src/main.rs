@@ -72,6 +72,9 @@ const FIXED_SEEDS: u64 = 3;
 /// How long a long run says nothing.
 const A_WORD_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a case may be made smaller: whoever waits for the outcome wants it more than the smallest case.
+const SHRINKING: Duration = Duration::from_secs(300);
+
 /// What the whole program works with.
 struct Driver {
     schema: Schema,
@@ -162,6 +165,7 @@ impl Driver {
                 same = false;
                 println!("seed {seed}: {difference}");
                 if !self.survey {
+                    println!("looking for a smaller case, for {} s at most", SHRINKING.as_secs());
                     println!("shortest case found:\n{}", self.shorten(case, &difference).await);
                     return Ok(false);
                 }
@@ -179,8 +183,10 @@ impl Driver {
     async fn shorten(&self, mut case: Case, difference: &Difference) -> Case {
         case.steps.truncate(difference.step + 1);
         let kind = kind(difference).to_owned();
+        let until = Instant::now() + SHRINKING;
         shrink::shrink(case, async |smaller: &Case| {
-            matches!(self.run(smaller).await, Ok(Some(found)) if self::kind(&found) == kind)
+            Instant::now() < until
+                && matches!(self.run(smaller).await, Ok(Some(found)) if self::kind(&found) == kind)
         })
         .await
     }
