@@ -11,6 +11,8 @@
 //! send w create_request { key: "a" }
 //! progress w                              asks for progress until it is told, or clearly never will be
 //! close w
+//! begin c 0 Lock/Lock name: "l" lease: 7   a call that may have to wait for later steps
+//! end c                                   waits for its answer; `close c` gives it up
 //! restart 0 kill                          or `term`; `stop 0 kill` and `start 0` apart
 //! expire 7                                waits until lease 7 is gone
 //! audit                                   compares all that can be seen; every case ends with one
@@ -50,6 +52,8 @@ pub enum Step {
     Send { stream: String, body: String },
     Progress { stream: String },
     Close { stream: String },
+    Begin { name: String, call: Call },
+    End { name: String },
     Restart { member: usize, how: End },
     Stop { member: usize, how: End },
     Start { member: usize },
@@ -130,22 +134,27 @@ fn step(word: &str, rest: &str) -> Result<Step> {
         "send" => Step::Send { stream: first.to_owned(), body: others.to_owned() },
         "progress" => Step::Progress { stream: first.to_owned() },
         "close" => Step::Close { stream: first.to_owned() },
+        "begin" => Step::Begin { name: first.to_owned(), call: call(others)? },
+        "end" => Step::End { name: first.to_owned() },
         "restart" => Step::Restart { member: first.parse()?, how: others.parse()? },
         "stop" => Step::Stop { member: first.parse()?, how: others.parse()? },
         "start" => Step::Start { member: first.parse()? },
         "expire" => Step::Expire { lease: first.parse()? },
         "audit" => Step::Audit,
-        number => {
-            let member = number.parse().context("neither a step nor the number of a member")?;
-            let (user, call) = match rest.strip_prefix("as ").map(|rest| rest.split_once(' ')) {
-                Some(Some((user, call))) => (Some(user.to_owned()), call),
-                Some(None) => bail!("as whom is what called?"),
-                None => (None, rest),
-            };
-            let (method, body) = call.split_once(' ').unwrap_or((call, ""));
-            Step::Call(Call { member, user, method: method.to_owned(), body: body.to_owned() })
-        }
+        _ => Step::Call(call(&format!("{word} {rest}"))?),
     })
+}
+
+fn call(text: &str) -> Result<Call> {
+    let (member, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let member = member.parse().context("neither a step nor the number of a member")?;
+    let (user, call) = match rest.strip_prefix("as ").map(|rest| rest.split_once(' ')) {
+        Some(Some((user, call))) => (Some(user.to_owned()), call),
+        Some(None) => bail!("as whom is what called?"),
+        None => (None, rest),
+    };
+    let (method, body) = call.split_once(' ').unwrap_or((call, ""));
+    Ok(Call { member, user, method: method.to_owned(), body: body.to_owned() })
 }
 
 impl FromStr for End {
@@ -177,15 +186,19 @@ impl fmt::Display for Case {
     }
 }
 
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.member)?;
+        self.user.iter().try_for_each(|user| write!(f, " as {user}"))?;
+        write!(f, " {}", self.method)?;
+        if self.body.is_empty() { Ok(()) } else { write!(f, " {}", self.body) }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Call(call) => {
-                write!(f, "{}", call.member)?;
-                call.user.iter().try_for_each(|user| write!(f, " as {user}"))?;
-                write!(f, " {}", call.method)?;
-                if call.body.is_empty() { Ok(()) } else { write!(f, " {}", call.body) }
-            }
+            Self::Call(call) => write!(f, "{call}"),
             Self::Open { stream, member, user } => {
                 write!(f, "open {stream} {member}")?;
                 user.iter().try_for_each(|user| write!(f, " as {user}"))
@@ -193,6 +206,8 @@ impl fmt::Display for Step {
             Self::Send { stream, body } => write!(f, "send {stream} {body}"),
             Self::Progress { stream } => write!(f, "progress {stream}"),
             Self::Close { stream } => write!(f, "close {stream}"),
+            Self::Begin { name, call } => write!(f, "begin {name} {call}"),
+            Self::End { name } => write!(f, "end {name}"),
             Self::Restart { member, how } => write!(f, "restart {member} {how}"),
             Self::Stop { member, how } => write!(f, "stop {member} {how}"),
             Self::Start { member } => write!(f, "start {member}"),
@@ -210,7 +225,7 @@ mod tests {
     fn a_case_is_written_as_it_was_read() {
         let text = "members 3\nflag --max-txn-ops=5\n0 KV/Put key: \"a b\"\n2 as root Auth/UserList\n\
                     open w 1 as alice\nopen v 0\nsend w create_request { key: \"a\" }\nprogress w\nclose w\n\
-                    restart 0 kill\nstop 1 term\nstart 1\nexpire 7\naudit\n";
+                    begin c 1 as bob Lock/Lock name: \"l\"\nend c\nrestart 0 kill\nstop 1 term\nstart 1\nexpire 7\naudit\n";
         assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
     }
 

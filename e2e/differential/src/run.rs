@@ -1,7 +1,9 @@
 //! Runs a case on both clusters and stops at the first difference.
 
+mod waiting;
+
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt,
     time::{Duration, Instant},
 };
@@ -19,6 +21,8 @@ use crate::{
     side::{Heard, Side},
     snapshot,
 };
+
+use waiting::Waiting;
 
 /// How long the sides may take to become the same where they work in the background.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
@@ -62,6 +66,7 @@ pub async fn run(case: &Case, schema: &Schema, programs: &Programs) -> Result<Op
         connected: Instant::now(),
         compacted: Instant::now(),
         mixed: HashSet::new(),
+        waiting: BTreeMap::new(),
         lag: Duration::ZERO,
     };
     pair.align_leaders().await?;
@@ -96,6 +101,8 @@ struct Pair<'a> {
     compacted: Instant,
     /// Revisions of transactions that deleted and put; see the table in [`crate::normalise`].
     mixed: HashSet<i64>,
+    /// Calls that have begun and not ended.
+    waiting: BTreeMap<String, Waiting>,
     /// By how much one side was slower than the other, all calls and starts together; what it times may differ by as much.
     lag: Duration,
 }
@@ -132,7 +139,10 @@ impl Pair<'_> {
             Step::Close { stream } => {
                 self.reference.streams.remove(stream);
                 self.ours.streams.remove(stream);
+                return self.give_up(stream).await;
             }
+            Step::Begin { name, call } => self.begin(name, call).await?,
+            Step::End { name } => return self.end(name).await,
             Step::Restart { member, how } => {
                 if let Some(difference) = self.settle().await? {
                     return Ok(Some(difference));

@@ -70,7 +70,7 @@ async fn simplify(mut case: Case, fails: &mut impl AsyncFnMut(&Case) -> bool) ->
 
 fn body(step: &mut Step) -> Option<&mut String> {
     match step {
-        Step::Call(call) => Some(&mut call.body),
+        Step::Call(call) | Step::Begin { call, .. } => Some(&mut call.body),
         Step::Send { body, .. } => Some(body),
         _ => None,
     }

@@ -16,7 +16,7 @@ use crate::{
     case::{Call, End, Setup},
     normalise::Names,
     process::Cluster,
-    schema::{self, Schema, id, text},
+    schema::{self, Schema, id, number_in, text},
     watch::WatchStream,
     wire::{Answer, Client},
 };
@@ -120,12 +120,20 @@ impl Side {
     }
 
     /// Sends a request and reads every answer to it.
-    pub async fn send(&self, call: &Call, method: &MethodDescriptor, request: Bytes) -> Result<Heard> {
-        let token = call.user.as_ref().and_then(|user| self.tokens.get(user));
-        let answer = self.clients[call.member].call(method, request, token.map(String::as_str)).await?;
-        let read = |bytes: &Bytes| DynamicMessage::decode(method.output(), bytes.clone());
-        let messages = answer.messages.iter().map(read).collect::<Result<_, _>>()?;
-        Ok(Heard { answer, messages })
+    pub fn send(
+        &self,
+        call: &Call,
+        method: &MethodDescriptor,
+        request: Bytes,
+    ) -> impl Future<Output = Result<Heard>> + Send + use<> {
+        let token = call.user.as_ref().and_then(|user| self.tokens.get(user)).cloned();
+        let (client, method) = (self.clients[call.member].clone(), method.clone());
+        async move {
+            let answer = client.call(&method, request, token.as_deref()).await?;
+            let read = |bytes: &Bytes| DynamicMessage::decode(method.output(), bytes.clone());
+            let messages = answer.messages.iter().map(read).collect::<Result<_, _>>()?;
+            Ok(Heard { answer, messages })
+        }
     }
 
     pub fn log_in(&mut self, user: String, token: String) {
@@ -169,23 +177,23 @@ impl Side {
         self.cluster.wait_until_ready().await
     }
 
-    /// Has a member catch up with what the cluster has agreed on.
-    pub async fn catch_up(&self, member: usize) -> Result<()> {
+    /// Has a member catch up with what the cluster has agreed on; its revision then, if root may read.
+    pub async fn catch_up(&self, member: usize) -> Result<Option<i64>> {
         self.read(member, "key:\"\\000\" count_only:true").await
     }
 
     /// Has a member read every key that it has.
     pub async fn read_all(&self, member: usize) -> Result<()> {
-        self.read(member, "key:\"\\000\" range_end:\"\\000\" serializable:true").await
+        self.read(member, "key:\"\\000\" range_end:\"\\000\" serializable:true").await.map(|_| ())
     }
 
     /// Whether the read is allowed makes no difference.
-    async fn read(&self, member: usize, body: &str) -> Result<()> {
+    async fn read(&self, member: usize, body: &str) -> Result<Option<i64>> {
         let (user, method) = (Some("root".to_owned()), "KV/Range".to_owned());
         let call = Call { member, user, method, body: body.to_owned() };
         let (method, request) = self.request(&call)?;
-        self.send(&call, &method, request.encode_to_vec().into()).await?;
-        Ok(())
+        let heard = self.send(&call, &method, request.encode_to_vec().into()).await?;
+        Ok(heard.messages.first().map(|message| number_in(message, "header", "revision")))
     }
 
     /// Position of the leader, as some member that runs knows it.
