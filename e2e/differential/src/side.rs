@@ -197,9 +197,14 @@ impl Side {
     }
 
     /// Position of the leader, as some member that runs knows it.
-    pub async fn leader(&self) -> Result<Option<usize>> {
+    pub async fn leader(&mut self) -> Result<Option<usize>> {
         let Some(asked) = (0..self.cluster.len()).find(|n| self.cluster.runs(*n)) else { return Ok(None) };
-        let status = self.ask(asked, "Maintenance/Status", "").await?;
+        let mut status = self.ask(asked, "Maintenance/Status", "").await;
+        if status.is_err() {
+            self.log_root_in(asked).await?;
+            status = self.ask(asked, "Maintenance/Status", "").await;
+        }
+        let status = status?;
         let leader = id(&status, "leader");
         Ok(self.bindings.members.iter().position(|id| *id == leader))
     }
