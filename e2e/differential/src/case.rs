@@ -12,7 +12,8 @@
 //! progress w                              asks for progress until it is told, or clearly never will be
 //! close w
 //! begin c 0 Lock/Lock name: "l" lease: 7   a call that may have to wait for later steps
-//! end c                                   waits for its answer; `close c` gives it up
+//! hear c                                  waits until both sides said the same, so far
+//! end c                                   waits for its end; `close c` gives it up
 //! restart 0 kill                          or `term`; `stop 0 kill` and `start 0` apart
 //! expire 7                                waits until lease 7 is gone
 //! audit                                   compares all that can be seen; every case ends with one
@@ -53,6 +54,7 @@ pub enum Step {
     Progress { stream: String },
     Close { stream: String },
     Begin { name: String, call: Call },
+    Hear { name: String },
     End { name: String },
     Restart { member: usize, how: End },
     Stop { member: usize, how: End },
@@ -135,6 +137,7 @@ fn step(word: &str, rest: &str) -> Result<Step> {
         "progress" => Step::Progress { stream: first.to_owned() },
         "close" => Step::Close { stream: first.to_owned() },
         "begin" => Step::Begin { name: first.to_owned(), call: call(others)? },
+        "hear" => Step::Hear { name: first.to_owned() },
         "end" => Step::End { name: first.to_owned() },
         "restart" => Step::Restart { member: first.parse()?, how: others.parse()? },
         "stop" => Step::Stop { member: first.parse()?, how: others.parse()? },
@@ -207,6 +210,7 @@ impl fmt::Display for Step {
             Self::Progress { stream } => write!(f, "progress {stream}"),
             Self::Close { stream } => write!(f, "close {stream}"),
             Self::Begin { name, call } => write!(f, "begin {name} {call}"),
+            Self::Hear { name } => write!(f, "hear {name}"),
             Self::End { name } => write!(f, "end {name}"),
             Self::Restart { member, how } => write!(f, "restart {member} {how}"),
             Self::Stop { member, how } => write!(f, "stop {member} {how}"),
@@ -225,7 +229,7 @@ mod tests {
     fn a_case_is_written_as_it_was_read() {
         let text = "members 3\nflag --max-txn-ops=5\n0 KV/Put key: \"a b\"\n2 as root Auth/UserList\n\
                     open w 1 as alice\nopen v 0\nsend w create_request { key: \"a\" }\nprogress w\nclose w\n\
-                    begin c 1 as bob Lock/Lock name: \"l\"\nend c\nrestart 0 kill\nstop 1 term\nstart 1\nexpire 7\naudit\n";
+                    begin c 1 as bob Lock/Lock name: \"l\"\nhear c\nend c\nrestart 0 kill\nstop 1 term\nstart 1\nexpire 7\naudit\n";
         assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
     }
 

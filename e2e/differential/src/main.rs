@@ -10,6 +10,7 @@ mod audit;
 mod bindings;
 mod case;
 mod generate;
+mod listen;
 mod normalise;
 mod process;
 mod run;

@@ -130,6 +130,12 @@ pub fn forget_kept_hash(reference: &DynamicMessage, ours: &mut DynamicMessage) {
     }
 }
 
+/// Whether our side tells a hash that it kept, at a revision for which etcd, not having kept it, has nothing any more.
+pub fn only_ours_kept(reference_ended: &str, ours: &[DynamicMessage]) -> bool {
+    reference_ended.contains("required revision has been compacted")
+        && ours.iter().any(|message| message.descriptor().name() == "HashKVResponse")
+}
+
 /// Removes what only seems different between two answers to one request. Until now one side was slower by `lag`.
 pub fn reconcile(request: &str, lag: Duration, reference: &mut DynamicMessage, ours: &mut DynamicMessage) {
     if let (Some(Value::I64(left)), Some(Value::I64(right))) =

@@ -15,7 +15,7 @@ use prost_reflect::DynamicMessage;
 use crate::{
     audit,
     case::{Call, Case, End, Step},
-    normalise::{forget_kept_hash, reconcile},
+    normalise::{forget_kept_hash, only_ours_kept, reconcile},
     process::{POLL, Programs},
     schema::{self, Schema, id, number, number_in, text},
     side::{Heard, Side},
@@ -142,6 +142,7 @@ impl Pair<'_> {
                 return self.give_up(stream).await;
             }
             Step::Begin { name, call } => self.begin(name, call).await?,
+            Step::Hear { name } => return self.hear(name).await,
             Step::End { name } => return self.end(name).await,
             Step::Restart { member, how } => {
                 if let Some(difference) = self.settle().await? {
@@ -242,6 +243,9 @@ impl Pair<'_> {
             if self.case.setup.members > 1 {
                 forget_kept_hash(left, right);
             }
+        }
+        if self.case.setup.members > 1 && only_ours_kept(&left.0, &right.1) {
+            right = left.clone();
         }
         let lines = |(end, messages): (String, Vec<DynamicMessage>)| {
             messages.iter().map(schema::print).chain([end]).collect()

@@ -37,12 +37,6 @@ impl Schema {
         let found = service.and_then(|service| service.methods().find(|found| found.name() == method));
         found.ok_or_else(|| anyhow!("no method {name}"))
     }
-
-    /// The message of a watch stream's requests, and that of its answers.
-    pub fn watch(&self) -> Result<(MessageDescriptor, MessageDescriptor)> {
-        let method = self.method("Watch/Watch")?;
-        Ok((method.input(), method.output()))
-    }
 }
 
 /// Path of a method on the wire.

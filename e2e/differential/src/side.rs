@@ -14,6 +14,7 @@ use tonic::Code;
 use crate::{
     bindings::Bindings,
     case::{Call, End, Setup},
+    listen::Listening,
     normalise::Names,
     process::Cluster,
     schema::{self, Schema, id, number_in, text},
@@ -120,20 +121,20 @@ impl Side {
     }
 
     /// Sends a request and reads every answer to it.
-    pub fn send(
-        &self,
-        call: &Call,
-        method: &MethodDescriptor,
-        request: Bytes,
-    ) -> impl Future<Output = Result<Heard>> + Send + use<> {
+    pub async fn send(&self, call: &Call, method: &MethodDescriptor, request: Bytes) -> Result<Heard> {
+        let token = call.user.as_ref().and_then(|user| self.tokens.get(user));
+        let answer = self.clients[call.member].call(method, request, token.map(String::as_str)).await?;
+        let read = |bytes: &Bytes| DynamicMessage::decode(method.output(), bytes.clone());
+        let messages = answer.messages.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Heard { answer, messages })
+    }
+
+    /// Sends a request whose answers may take until later steps.
+    pub fn begin(&self, call: &Call) -> Result<Listening> {
+        let (method, request) = self.request(call)?;
         let token = call.user.as_ref().and_then(|user| self.tokens.get(user)).cloned();
-        let (client, method) = (self.clients[call.member].clone(), method.clone());
-        async move {
-            let answer = client.call(&method, request, token.as_deref()).await?;
-            let read = |bytes: &Bytes| DynamicMessage::decode(method.output(), bytes.clone());
-            let messages = answer.messages.iter().map(read).collect::<Result<_, _>>()?;
-            Ok(Heard { answer, messages })
-        }
+        let requests = futures::stream::iter([request.encode_to_vec().into()]);
+        Ok(Listening::new(&self.clients[call.member], method, requests, token))
     }
 
     pub fn log_in(&mut self, user: String, token: String) {

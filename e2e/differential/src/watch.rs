@@ -3,20 +3,17 @@
 //! How events are spread over responses is the server's choice, within limits: what is compared is the sequence of events of
 //! each watch, and the limits are checked on each side ([`Heard::fold`]).
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc};
+use futures::channel::mpsc;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
-use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::{
+    listen::Listening,
     schema::{self, Schema, number, number_in, text},
     wire::Client,
 };
@@ -26,41 +23,15 @@ pub struct WatchStream {
     pub member: usize,
     requests: mpsc::UnboundedSender<Bytes>,
     request_kind: MessageDescriptor,
-    heard: Arc<Mutex<Raw>>,
-    reader: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Raw {
-    responses: Vec<DynamicMessage>,
-    ended: Option<(Code, String)>,
+    listening: Listening,
 }
 
 impl WatchStream {
     pub fn open(schema: &Schema, client: &Client, member: usize, token: Option<String>) -> Result<Self> {
         let method = schema.method("Watch/Watch")?;
-        let (request_kind, response_kind) = schema.watch()?;
+        let request_kind = method.input();
         let (requests, queue) = mpsc::unbounded();
-        let heard = Arc::new(Mutex::new(Raw::default()));
-        let (client, sink) = (client.clone(), Arc::clone(&heard));
-        let reader = tokio::spawn(async move {
-            let ended = match client.stream(&method, queue, token.as_deref()).await {
-                Ok(Ok(mut responses)) => loop {
-                    match responses.next().await {
-                        Some(Ok(bytes)) => match DynamicMessage::decode(response_kind.clone(), bytes) {
-                            Ok(message) => lock(&sink).responses.push(message),
-                            Err(error) => break (Code::DataLoss, error.to_string()),
-                        },
-                        Some(Err(status)) => break (status.code(), status.message().to_owned()),
-                        None => break (Code::Ok, String::new()),
-                    }
-                },
-                Ok(Err(status)) => (status.code(), status.message().to_owned()),
-                Err(error) => (Code::Unavailable, error.to_string()),
-            };
-            lock(&sink).ended = Some(ended);
-        });
-        Ok(Self { member, requests, request_kind, heard, reader })
+        Ok(Self { member, requests, request_kind, listening: Listening::new(client, method, queue, token) })
     }
 
     /// Sends a request; one to a stream that ended goes nowhere.
@@ -72,25 +43,15 @@ impl WatchStream {
 
     /// What was heard until now. `normalise` makes the two sides' ids the same.
     pub fn heard(&self, normalise: impl Fn(&mut DynamicMessage)) -> Heard {
-        let raw = lock(&self.heard);
+        let raw = self.listening.heard();
         let mut heard = Heard { ended: raw.ended.clone(), ..Heard::default() };
-        for response in &raw.responses {
+        for response in &raw.messages {
             let mut response = response.clone();
             normalise(&mut response);
             heard.fold(&response);
         }
         heard
     }
-}
-
-impl Drop for WatchStream {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-fn lock(raw: &Mutex<Raw>) -> MutexGuard<'_, Raw> {
-    raw.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The id in answers that are about no watch: to refused requests, and to those for progress.

@@ -202,11 +202,13 @@ mod tests {
     fn every_request_can_be_sent() {
         let schema = Schema::load().unwrap();
         let bindings = Bindings { members: vec![1, 2, 3], ..Bindings::default() };
-        let (watch, _) = schema.watch().unwrap();
+        let watch = schema.method("Watch/Watch").unwrap().input();
         for seed in 0..50 {
             for step in case(seed, 300).steps {
                 let (kind, body) = match &step {
-                    Step::Call(call) => (schema.method(&call.method).unwrap().input(), &call.body),
+                    Step::Call(call) | Step::Begin { call, .. } => {
+                        (schema.method(&call.method).unwrap().input(), &call.body)
+                    }
                     Step::Send { body, .. } => (watch.clone(), body),
                     _ => continue,
                 };

@@ -4,6 +4,9 @@
 use super::Plan;
 use crate::case::{Call, Step};
 
+/// The call that sees who is elected.
+const OBSERVER: &str = "o";
+
 impl Plan {
     pub(super) fn recipe(&mut self) {
         // Waiting ends in time only if everybody may do everything.
@@ -50,6 +53,15 @@ impl Plan {
             self.meanwhile(election, n);
         }
         self.steps.push(Step::End { name: "c0".to_owned() });
+        if election {
+            let call = Call {
+                member: self.member(),
+                user: None,
+                method: "Election/Observe".to_owned(),
+                body: format!("name: \"vote{n}\""),
+            };
+            self.steps.push(Step::Begin { name: OBSERVER.to_owned(), call });
+        }
         // The next in the queue is then served at a moment of its own, so nothing else may be written until all are.
         let somebody_leaves = self.dice.chance(50);
         if somebody_leaves {
@@ -64,17 +76,23 @@ impl Plan {
             if !somebody_leaves {
                 self.meanwhile(election, n);
             }
+            let leader = format!(
+                "leader {{ name: \"vote{n}\" key: \"vote{n}/{lease:x}\" rev: $elected lease: {lease} }}"
+            );
+            if election && self.dice.chance(50) {
+                let value = self.dice.value();
+                self.call("Election/Proclaim", &format!("{leader} value: \"{value}\""));
+                self.steps.push(Step::Hear { name: OBSERVER.to_owned() });
+            }
             match self.dice.below(3) {
                 0 => self.call("Lease/LeaseRevoke", &format!("ID: {lease}")),
-                _ if election => {
-                    let leader =
-                        format!("name: \"vote{n}\" key: \"vote{n}/{lease:x}\" rev: $elected lease: {lease}");
-                    self.call("Election/Resign", &format!("leader {{ {leader} }}"));
-                }
+                _ if election => self.call("Election/Resign", &leader),
                 _ => self.call("Lock/Unlock", &format!("key: \"queue{n}/{lease:x}\"")),
             }
             self.steps.push(Step::End { name: format!("c{}", at + 1) });
+            self.steps.push(Step::Hear { name: OBSERVER.to_owned() });
         }
+        self.steps.push(Step::Close { stream: OBSERVER.to_owned() });
         // Whatever came of it: nobody waits any more.
         for lease in leases {
             self.call("Lease/LeaseRevoke", &format!("ID: {lease}"));

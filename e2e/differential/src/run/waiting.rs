@@ -1,40 +1,19 @@
-//! Calls that wait for what later steps do: for a lock that somebody holds, for an election that somebody won.
+//! Calls that wait for what later steps do: for a lock that somebody holds, for an election that somebody won, for whoever
+//! wins the next ones.
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use futures::FutureExt;
-use prost::Message;
-use tokio::task::JoinHandle;
+use anyhow::Result;
+use tonic::Code;
 
 use super::{Outcome, Pair, SETTLE_MAX, learn};
-use crate::{
-    case::Call,
-    process::POLL,
-    side::{Heard, Side},
-};
+use crate::{case::Call, listen::Listening, process::POLL, side::Heard, wire::Answer};
 
 /// A call under way on both sides.
 pub struct Waiting {
     call: Call,
-    reference: Begun,
-    ours: Begun,
-}
-
-/// A call under way; given up when dropped.
-struct Begun(JoinHandle<Result<Heard>>);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Begun {
-    fn new(side: &Side, call: &Call) -> Result<Self> {
-        let (method, request) = side.request(call)?;
-        Ok(Self(tokio::spawn(side.send(call, &method, request.encode_to_vec().into()))))
-    }
+    reference: Listening,
+    ours: Listening,
 }
 
 /// The newest revisions of both sides.
@@ -46,14 +25,14 @@ impl Pair<'_> {
         let before = self.revisions(call).await?;
         let waiting = Waiting {
             call: call.clone(),
-            reference: Begun::new(&self.reference, call)?,
-            ours: Begun::new(&self.ours, call)?,
+            reference: self.reference.begin(call)?,
+            ours: self.ours.begin(call)?,
         };
         let deadline = Instant::now() + SETTLE_MAX;
         while Instant::now() < deadline {
             let now = self.revisions(call).await?;
-            if (waiting.reference.0.is_finished() || now.0 != before.0)
-                && (waiting.ours.0.is_finished() || now.1 != before.1)
+            if (answers(&waiting.reference) || now.0 != before.0)
+                && (answers(&waiting.ours) || now.1 != before.1)
             {
                 break;
             }
@@ -63,46 +42,53 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Waits for the answers to a call that has begun.
-    pub(super) async fn end(&mut self, name: &str) -> Outcome {
-        let Some(mut waiting) = self.waiting.remove(name) else { return Ok(None) };
-        let both = futures::future::join(&mut waiting.reference.0, &mut waiting.ours.0);
-        // One that goes on waiting is told by the other's answer.
-        let (left, right) = match tokio::time::timeout(SETTLE_MAX, both).await {
-            Ok((left, right)) => (Some(left), Some(right)),
-            Err(_) => ((&mut waiting.reference.0).now_or_never(), (&mut waiting.ours.0).now_or_never()),
-        };
-        let call = &waiting.call;
-        let what = format!("{} that waited, {}", call.method, call.body);
-        match (left, right) {
-            (Some(left), Some(right)) => {
-                let (left, right) = (left.context("etcd's answer")??, right.context("kvnode's answer")??);
-                let (_, request) = self.reference.request(call)?;
-                learn(&mut self.reference, call, &request, &left);
-                learn(&mut self.ours, call, &request, &right);
-                let (left, right) = self.comparable(call, left, right);
-                Ok((left != right).then(|| self.differ(&what, left, right)))
+    /// Waits until both sides have said the same on a call that goes on.
+    pub(super) async fn hear(&mut self, name: &str) -> Outcome {
+        let Some(waiting) = self.waiting.remove(name) else { return Ok(None) };
+        let deadline = Instant::now() + SETTLE_MAX;
+        loop {
+            let outcome = self.compare(&waiting)?;
+            if outcome.is_none() || Instant::now() > deadline {
+                self.waiting.insert(name.to_owned(), waiting);
+                return Ok(outcome);
             }
-            (None, None) => Ok(None),
-            (left, right) => {
-                let told = |side: Option<_>| if side.is_some() { "answered" } else { "waits" };
-                Ok(Some(self.differ(&what, told(left), told(right))))
-            }
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Gives a call up; whoever waited leaves the queue.
-    pub(super) async fn give_up(&mut self, name: &str) -> Outcome {
+    /// Waits until a call has ended on both sides; both may also go on waiting for ever.
+    pub(super) async fn end(&mut self, name: &str) -> Outcome {
         let Some(waiting) = self.waiting.remove(name) else { return Ok(None) };
-        let before = self.revisions(&waiting.call).await?;
-        let answered = waiting.reference.0.is_finished();
-        let call = waiting.call.clone();
-        drop(waiting);
+        let deadline = Instant::now() + SETTLE_MAX;
+        let ended = |call: &Listening| call.heard().ended.is_some();
+        while Instant::now() < deadline && !(ended(&waiting.reference) && ended(&waiting.ours)) {
+            tokio::time::sleep(POLL).await;
+        }
+        let (_, request) = self.reference.request(&waiting.call)?;
+        for (side, call) in [(&mut self.reference, &waiting.reference), (&mut self.ours, &waiting.ours)] {
+            learn(side, &waiting.call, &request, &so_far(call));
+        }
+        self.compare(&waiting)
+    }
+
+    fn compare(&self, waiting: &Waiting) -> Outcome {
+        let call = &waiting.call;
+        let (left, right) = self.comparable(call, so_far(&waiting.reference), so_far(&waiting.ours));
+        let what = format!("{} that waits, {}", call.method, call.body);
+        Ok((left != right).then(|| self.differ(&what, left, right)))
+    }
+
+    /// Gives a call up; whoever stood in a queue leaves it.
+    pub(super) async fn give_up(&mut self, name: &str) -> Outcome {
+        let Some(Waiting { call, reference, ours }) = self.waiting.remove(name) else { return Ok(None) };
+        let before = self.revisions(&call).await?;
+        let queues = !answers(&reference);
+        drop((reference, ours));
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let now = self.revisions(&call).await?;
             let (left, right) = (now.0 != before.0, now.1 != before.1);
-            if answered || (left && right) {
+            if !queues || (left && right) {
                 return Ok(None);
             }
             if Instant::now() > deadline {
@@ -116,4 +102,16 @@ impl Pair<'_> {
     async fn revisions(&self, call: &Call) -> Result<Revisions> {
         tokio::try_join!(self.reference.catch_up(call.member), self.ours.catch_up(call.member))
     }
+}
+
+/// Whether a call has been answered, by an error if need be.
+fn answers(call: &Listening) -> bool {
+    let heard = call.heard();
+    heard.ended.is_some() || !heard.messages.is_empty()
+}
+
+fn so_far(call: &Listening) -> Heard {
+    let heard = call.heard().clone();
+    let (code, text) = heard.ended.unwrap_or((Code::Ok, "not ended".to_owned()));
+    Heard { answer: Answer { messages: Vec::new(), code, text }, messages: heard.messages }
 }
