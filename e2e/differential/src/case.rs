@@ -11,7 +11,7 @@
 //! send w create_request { key: "a" }
 //! progress w                              asks for progress until it is told, or clearly never will be
 //! close w
-//! begin c 0 Lock/Lock name: "l" lease: 7   a call that may have to wait for later steps
+//! begin c 0 Lock/Lock name: "l" lease: 7  a call that may have to wait for later steps
 //! hear c                                  waits until both sides said the same, so far
 //! end c                                   waits for its end; `close c` gives it up
 //! restart 0 kill                          or `term`; `stop 0 kill` and `start 0` apart
@@ -119,13 +119,14 @@ impl Case {
         match word {
             "members" => self.setup.members = rest.parse()?,
             "flag" => self.setup.flags.push(rest.to_owned()),
-            _ => self.steps.push(step(word, rest)?),
+            _ => self.steps.push(step(line)?),
         }
         Ok(())
     }
 }
 
-fn step(word: &str, rest: &str) -> Result<Step> {
+fn step(line: &str) -> Result<Step> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (first, others) = rest.split_once(' ').unwrap_or((rest, ""));
     Ok(match word {
         "open" => {
@@ -144,7 +145,7 @@ fn step(word: &str, rest: &str) -> Result<Step> {
         "start" => Step::Start { member: first.parse()? },
         "expire" => Step::Expire { lease: first.parse()? },
         "audit" => Step::Audit,
-        _ => Step::Call(call(&format!("{word} {rest}"))?),
+        _ => Step::Call(call(line)?),
     })
 }
 

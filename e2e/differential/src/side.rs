@@ -122,8 +122,8 @@ impl Side {
 
     /// Sends a request and reads every answer to it.
     pub async fn send(&self, call: &Call, method: &MethodDescriptor, request: Bytes) -> Result<Heard> {
-        let token = call.user.as_ref().and_then(|user| self.tokens.get(user));
-        let answer = self.clients[call.member].call(method, request, token.map(String::as_str)).await?;
+        let token = self.token(call.user.as_ref());
+        let answer = self.clients[call.member].call(method, request, token.as_deref()).await?;
         let read = |bytes: &Bytes| DynamicMessage::decode(method.output(), bytes.clone());
         let messages = answer.messages.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Heard { answer, messages })
@@ -132,9 +132,13 @@ impl Side {
     /// Sends a request whose answers may take until later steps.
     pub fn begin(&self, call: &Call) -> Result<Listening> {
         let (method, request) = self.request(call)?;
-        let token = call.user.as_ref().and_then(|user| self.tokens.get(user)).cloned();
+        let token = self.token(call.user.as_ref());
         let requests = futures::stream::iter([request.encode_to_vec().into()]);
         Ok(Listening::new(&self.clients[call.member], method, requests, token))
+    }
+
+    fn token(&self, user: Option<&String>) -> Option<String> {
+        self.tokens.get(user?).cloned()
     }
 
     pub fn log_in(&mut self, user: String, token: String) {
@@ -142,7 +146,7 @@ impl Side {
     }
 
     pub fn open(&mut self, stream: &str, member: usize, user: Option<&String>) -> Result<()> {
-        let token = user.and_then(|user| self.tokens.get(user)).cloned();
+        let token = self.token(user);
         let opened = WatchStream::open(&self.schema, &self.clients[member], member, token)?;
         self.streams.insert(stream.to_owned(), opened);
         Ok(())

@@ -81,14 +81,16 @@ impl Pair<'_> {
     /// Gives a call up; whoever stood in a queue leaves it.
     pub(super) async fn give_up(&mut self, name: &str) -> Outcome {
         let Some(Waiting { call, reference, ours }) = self.waiting.remove(name) else { return Ok(None) };
+        if answers(&reference) {
+            return Ok(None);
+        }
         let before = self.revisions(&call).await?;
-        let queues = !answers(&reference);
         drop((reference, ours));
         let deadline = Instant::now() + SETTLE_MAX;
         loop {
             let now = self.revisions(&call).await?;
             let (left, right) = (now.0 != before.0, now.1 != before.1);
-            if !queues || (left && right) {
+            if left && right {
                 return Ok(None);
             }
             if Instant::now() > deadline {
