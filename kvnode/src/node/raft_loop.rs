@@ -286,17 +286,23 @@ impl RaftLoop {
         self.campaign_if_alone();
         while self.raft.has_ready() {
             let ready = self.raft.ready();
+            // Before others hear of it: whoever asks this member right after one of them has applied it must wait for it.
+            self.note_commit();
             self.dispatch_one(ready);
             self.take_early_reads();
             // A confirmed round makes room for the next one.
             self.drive_reads(Instant::now());
         }
-        let (term, commit) = self.raft.term_and_commit();
+        self.note_commit();
         let numbers = &self.shared.raft;
-        numbers.term.store(term, Ordering::Relaxed);
-        numbers.commit.store(commit, Ordering::Relaxed);
         numbers.last.store(self.raft.log_bounds().1, Ordering::Relaxed);
         numbers.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
+    }
+
+    fn note_commit(&self) {
+        let (term, commit) = self.raft.term_and_commit();
+        self.shared.raft.term.store(term, Ordering::Relaxed);
+        self.shared.raft.commit.store(commit, Ordering::Relaxed);
         self.shared.metrics.server.proposals_committed.set(i64::try_from(commit).unwrap_or(i64::MAX));
     }
 
