@@ -319,6 +319,11 @@ impl RaftLoop {
             self.role_changed();
         }
         let concerns_log = ready.concerns_log();
+        let noted = self.shared.raft.commit.load(Ordering::Relaxed);
+        debug_assert!(
+            ready.messages.iter().all(|m| m.commit <= noted),
+            "told others of a commit before noting it"
+        );
         if !ready.messages.is_empty() {
             self.transport.send(ready.messages);
         }
