@@ -19,6 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     Policy, Side, TlsError, files,
+    names::AllowedNames,
     pinned::{Pinned, Purpose},
     reload::Reloading,
 };
@@ -71,7 +72,8 @@ fn build(side: Side, tls: &TlsFiles, policy: &Policy) -> Result<ClientConfig, Tl
         (None, true) => Trust::Anybody,
         (None, false) => system(side, &provider)?,
     };
-    let verifier = ServerVerifier { trust, provider: Arc::clone(&provider) };
+    let names = AllowedNames::of(tls);
+    let verifier = ServerVerifier { trust, names, provider: Arc::clone(&provider) };
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let shown = match (&tls.client_cert, &tls.client_key, &tls.cert, &tls.key) {
         (Some(cert), Some(key), ..) => {
@@ -124,6 +126,7 @@ enum Trust {
 #[derive(Debug)]
 struct ServerVerifier {
     trust: Trust,
+    names: AllowedNames,
     provider: Arc<CryptoProvider>,
 }
 
@@ -140,13 +143,16 @@ impl ServerCertVerifier for ServerVerifier {
             return Ok(ServerCertVerified::assertion());
         };
         let verified = chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        verified.or_else(|why| {
+        let verified = verified.or_else(|why| {
             if !pinned.holds(end_entity, Purpose::Server, now) {
                 return Err(why);
             }
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             Ok(ServerCertVerified::assertion())
-        })
+        })?;
+        // Whoever may not dial may not be dialled, either.
+        self.names.check(end_entity)?;
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

@@ -1,6 +1,6 @@
 //! Reading certificates, keys and revocation lists from PEM files, with errors that name the flag.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::{RootCertStore, crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::{
@@ -18,7 +18,7 @@ fn read(flag: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn invalid(flag: &str, path: &Path, why: impl Into<String>) -> TlsError {
+pub(super) fn invalid(flag: &str, path: &Path, why: impl Into<String>) -> TlsError {
     TlsError::Invalid { flag: flag.to_owned(), path: path.to_owned(), why: why.into() }
 }
 
@@ -82,11 +82,8 @@ pub(super) fn system_authorities() -> RootCertStore {
 /// Revocation lists, as PEM or as one DER.
 pub(super) fn revocations(
     side: Side,
-    path: Option<&PathBuf>,
+    path: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let Some(path) = path else {
-        return Ok(Vec::new());
-    };
     let flag = side.flag("crl-file");
     let bytes = read(&flag, path)?;
     let lists = CertificateRevocationListDer::pem_slice_iter(&bytes)

@@ -6,10 +6,12 @@
 
 mod auto;
 mod client;
+mod client_cert;
 mod files;
 mod names;
 mod pinned;
 mod reload;
+mod revoked;
 mod server;
 mod words;
 

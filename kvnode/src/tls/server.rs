@@ -1,6 +1,6 @@
 //! The side that is dialled.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     ServerConfig,
@@ -9,10 +9,11 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
-    Policy, Side, TlsError, auto, files, names::AllowedNames, pinned::Pinned, reload::Reloading, words,
+    Policy, Side, TlsError, auto, client_cert::ClientVerifier, files, names::AllowedNames, reload::Reloading,
+    revoked::Revoked, words,
 };
 use crate::{flags::config::TlsFiles, limits};
 
@@ -52,6 +53,11 @@ impl Acceptor {
         let limit = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
         let error = match tokio::time::timeout(limit, handshake).await {
             Ok(Ok(stream)) => return Some(stream),
+            // A probe that only connects, or a client that was stopped: nothing to look into.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                debug!(remote_addr = remote, "a connection ended before its TLS handshake");
+                return None;
+            }
             Ok(Err(error)) => words(&error),
             Err(_) => format!("no TLS handshake within {limit:?}"),
         };
@@ -102,25 +108,11 @@ fn client_verifier(
     let Some(ca) = &tls.trusted_ca else {
         return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
     };
-    let (roots, mut pinned) = files::authorities(side, ca)?;
-    let revoked = files::revocations(side, tls.crl.as_ref())?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if !revoked.is_empty() {
-        // Only the chain is held against the list.
-        pinned = Pinned::default();
-        // As etcd: the list names certificates to refuse; one whose status it does not tell is good.
-        builder =
-            builder.with_crls(revoked).only_check_end_entity_revocation().allow_unknown_revocation_status();
-    }
-    let chain = builder.build().map_err(|why| TlsError::Invalid {
-        flag: side.flag(if tls.crl.is_some() { "crl-file" } else { "trusted-ca-file" }),
-        path: tls.crl.clone().unwrap_or_else(|| ca.clone()),
-        why: why.to_string(),
-    })?;
-    Ok(Arc::new(AllowedNames {
-        chain,
-        pinned,
-        common_names: tls.allowed_cns.clone(),
-        host_names: tls.allowed_hostnames.clone(),
-    }))
+    let (roots, pinned) = files::authorities(side, ca)?;
+    let chain =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|why| {
+            TlsError::Invalid { flag: side.flag("trusted-ca-file"), path: ca.clone(), why: why.to_string() }
+        })?;
+    let revoked = Revoked::read(side, tls.crl.as_deref())?;
+    Ok(Arc::new(ClientVerifier { chain, pinned, names: AllowedNames::of(tls), revoked }))
 }

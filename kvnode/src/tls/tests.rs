@@ -2,8 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::ProtocolVersion;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
 
 use super::*;
@@ -135,6 +139,75 @@ async fn only_allowed_names_of_the_own_ca_get_in() {
     let stranger = Connector::load(Side::Peer, &strange, &policy()).unwrap();
     let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
     assert!(shake(&acceptor, &stranger).await.is_err());
+}
+
+/// The serial number of a certificate in PEM.
+fn serial(pem: &str) -> SerialNumber {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+    SerialNumber::from_slice(parsed.raw_serial())
+}
+
+/// A list that names one serial number.
+fn revocation_list(signer: &Authority, serial_number: SerialNumber) -> String {
+    let revoked = RevokedCertParams {
+        serial_number,
+        revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2024, 1, 1),
+        next_update: rcgen::date_time_ymd(2124, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(&signer.issuer).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn a_listed_certificate_is_refused_anywhere_in_a_chain_whoever_signed_the_list() {
+    let dir = TempDir::new().unwrap();
+    let (root, other, mut between) = (Authority::new(), Authority::new(), Authority::new());
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "between");
+    let key = KeyPair::generate().unwrap();
+    between.pem = params.signed_by(&key, &root.issuer).unwrap().pem();
+    between.issuer = Issuer::new(params, key);
+    let (leaf, key) = between.leaf("member");
+    let mut files = TlsFiles {
+        cert: Some(write(&dir, "tls.crt", &format!("{leaf}{}", between.pem))),
+        key: Some(write(&dir, "tls.key", &key)),
+        trusted_ca: Some(write(&dir, "ca.crt", &root.pem)),
+        client_cert_auth: true,
+        ..TlsFiles::default()
+    };
+    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+    for (signer, listed, is_let_in) in [
+        (&between, serial(&other.pem), true),
+        (&between, serial(&leaf), false),
+        (&other, serial(&leaf), false),
+        (&root, serial(&between.pem), false),
+    ] {
+        files.crl = Some(write(&dir, "crl.pem", &revocation_list(signer, listed)));
+        let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+        assert_eq!(shake(&acceptor, &connector).await.is_ok(), is_let_in);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_without_an_allowed_name_is_not_dialled_either() {
+    let dir = TempDir::new().unwrap();
+    let mut files = install(&dir, &Authority::new(), "member");
+    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+    for (name, is_dialled) in [("member", true), ("other", false)] {
+        files.allowed_cns = vec![name.to_owned()];
+        let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+        assert_eq!(shake(&acceptor, &connector).await.is_ok(), is_dialled);
+    }
 }
 
 /// One certificate that is its own authority, or a leaf, in all three places.
