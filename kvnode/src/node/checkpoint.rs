@@ -313,6 +313,9 @@ fn write(
     shared.metrics.disk.backend_snapshot.observe(start.elapsed().as_secs_f64());
     info!("snapshot-index" = mark.index, bytes, took = ?start.elapsed(), "saved snapshot");
     raft_snapshot_file(vfs, data_dir, view, &mark);
+    if let Err(e) = checkpoint::remove_overtaken(vfs, data_dir, mark.index) {
+        warn!(error = %e, "failed to remove received snapshots that are no longer needed");
+    }
     shared.wal.push(WalJob::Checkpointed(mark));
     true
 }

@@ -77,18 +77,25 @@ impl PeerApi {
         self.deliver(message)
     }
 
-    /// Hands the message of a snapshot to raft, whose state is on disk.
+    /// Hands the message of a snapshot to raft, whose state is on disk. If it is not taken, a checkpoint that overtakes the
+    /// state removes it.
     pub(crate) fn receive_snapshot(&self, message: raftpb::Message) -> Result<(), Refused> {
         self.deliver(message)
     }
 
-    fn deliver(&self, message: raftpb::Message) -> Result<(), Refused> {
+    /// Whether a message is for this member, from one that may send it.
+    pub(crate) fn check(&self, message: &raftpb::Message) -> Result<(), Refused> {
         if message.to != self.member().0 {
             return Err(Refused::NotForUs);
         }
         if self.is_removed(MemberId(message.from)) {
             return Err(Refused::Removed);
         }
+        Ok(())
+    }
+
+    fn deliver(&self, message: raftpb::Message) -> Result<(), Refused> {
+        self.check(&message)?;
         self.shared.inbox.message(message).map_err(|_| Refused::Full)
     }
 

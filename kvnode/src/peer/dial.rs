@@ -80,8 +80,17 @@ impl Dialer {
         request: Request<Body>,
         limit: Duration,
     ) -> Result<(http::response::Parts, Bytes), CallError> {
-        let whole = async { read_answer(url, self.send(url, request).await?).await };
-        time::timeout(limit, whole).await.map_err(|_| CallError::Timeout { url: url.to_owned() })?
+        let answer = self.ask(url, request);
+        time::timeout(limit, answer).await.map_err(|_| CallError::Timeout { url: url.to_owned() })?
+    }
+
+    /// As [`Self::call`], for as long as it takes: a connection that stands still ends by itself.
+    pub(super) async fn ask(
+        &self,
+        url: &str,
+        request: Request<Body>,
+    ) -> Result<(http::response::Parts, Bytes), CallError> {
+        read_answer(url, self.send(url, request).await?).await
     }
 
     /// Opens a connection for requests to one member.

@@ -3,24 +3,25 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use kvnode_mvcc::{LeaseId, MemberId};
 use kvnode_proto::{
     etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveResponse, ResponseHeader},
     leasepb::{LeaseInternalRequest, LeaseInternalResponse},
-    raftpb::MessageType,
 };
 use prost::Message as _;
 use tracing::warn;
 
 use super::{
     Peers,
+    body::next_piece,
     codec::{self, StreamKind},
     dial::{self, Body},
-    headers, limits, members, snapshot,
+    headers, limits, members,
+    snapshot::{self, ReceiveError},
     stream::StreamBody,
 };
 use crate::{
@@ -139,9 +140,15 @@ fn no_content() -> Answer {
 }
 
 async fn whole(request: Request<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
-    let body = Limited::new(request.into_body(), limit).collect().await;
-    let failed = |_| Refusal::new(StatusCode::BAD_REQUEST, "error reading raft message");
-    Ok(body.map_err(failed)?.to_bytes())
+    let failed = || Refusal::new(StatusCode::BAD_REQUEST, "error reading raft message");
+    let (mut body, mut whole) = (request.into_body(), BytesMut::new());
+    while let Some(piece) = next_piece(&mut body).await.map_err(|_| failed())? {
+        if piece.len() > limit - whole.len() {
+            return Err(failed());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 /// Who asks: a member of this cluster, or nobody. A stranger that says where it lives is remembered, so that it can be
@@ -158,7 +165,7 @@ fn check_sender(peers: &Arc<Peers>, request: &Request<Incoming>) -> Result<(), R
 async fn pipeline(peers: &Arc<Peers>, request: Request<Incoming>) -> Answer {
     check_sender(peers, &request)?;
     let data = whole(request, limits::POST_BYTES).await?;
-    let size = data.len();
+    let size = data.len() as u64;
     let message = codec::decode(data)
         .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "error unmarshalling raft message"))?;
     if let Some(remote) = peers.get(MemberId(message.from)) {
@@ -186,15 +193,21 @@ async fn receive_snapshot(peers: &Arc<Peers>, request: Request<Incoming>) -> Ans
     network.snapshot_receive_inflights.with_label_values(&[from.as_str()]).inc();
     let received = snapshot::receive(peers.context(), request.into_body()).await;
     network.snapshot_receive_inflights.with_label_values(&[from.as_str()]).dec();
-    let message = match received {
-        Ok(message) if message.r#type == MessageType::MsgSnap as i32 => message,
-        Ok(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "wrong raft message type")),
+    let (message, bytes) = match received {
+        Ok(received) => received,
+        Err(e @ ReceiveError::NotASnapshot) => {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, e.to_string()));
+        }
+        Err(ReceiveError::Refused(why)) => return Err(refusal(why)),
         Err(e) => {
             network.snapshot_receive_failures.with_label_values(&[from.as_str()]).inc();
             warn!(from, error = %e, "failed to save incoming database snapshot");
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()));
         }
     };
+    if let Some(remote) = peers.get(MemberId(message.from)) {
+        remote.received(bytes);
+    }
     peers.context().api.receive_snapshot(message).map_err(refusal)?;
     network.snapshot_receive_success.with_label_values(&[from.as_str()]).inc();
     network

@@ -56,6 +56,10 @@ pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the answer to a whole snapshot may take to come after its last byte.
 pub const SNAPSHOT_ANSWER: Duration = Duration::from_secs(300);
 
+/// How long the log keeps what follows a snapshot after the receiver has it, for the receiver to fetch (etcd's
+/// `releaseDelayAfterSnapshot`).
+pub const SNAPSHOT_CATCH_UP: Duration = Duration::from_secs(30);
+
 /// How often the way to a member is measured (etcd's `proberInterval`).
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 

@@ -6,6 +6,7 @@
 //!
 //! Nothing here blocks raft: every queue is bounded, what does not fit is dropped and raft is told, as raft sends again.
 
+mod body;
 mod codec;
 mod dial;
 mod handlers;

@@ -49,13 +49,16 @@ async fn post_all(context: Arc<Context>, remote: Arc<Remote>, queue: Arc<Mutex<m
 
 async fn post(context: &Context, remote: &Remote, line: &mut Line, message: &Message) {
     let data = Bytes::from(message.encode_to_vec());
-    let (url, size) = (remote.url(), data.len());
+    let (url, size) = (remote.url(), data.len() as u64);
     match post_to(context, line, &url, data).await {
         Ok(()) => {
             remote.activate();
             remote.sent(size);
         }
-        Err(e) => failed(context, remote, &url, &e),
+        Err(e) => {
+            remote.not_sent();
+            failed(context, remote, &url, &e);
+        }
     }
 }
 

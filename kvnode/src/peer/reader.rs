@@ -10,12 +10,12 @@ use tracing::{info, warn};
 
 use super::{
     Context,
+    body::{BodyError, next_piece},
     codec::{CodecError, Decoder, StreamKind},
     dial::{self, CallError},
     headers, limits,
     remote::Remote,
 };
-use crate::tls::words;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +24,8 @@ enum StreamEnd {
     Call(#[from] CallError),
     #[error("the remote closed it")]
     Closed,
-    #[error("nothing came for {} s", limits::READ_TIMEOUT.as_secs())]
-    Silent,
-    #[error("reading: {}", words(.0))]
-    Read(#[from] hyper::Error),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -121,14 +119,12 @@ async fn dial(
 async fn read(remote: &Remote, kind: StreamKind, mut body: Incoming) -> StreamEnd {
     let mut decoder = Decoder::new(kind, remote.api().member().0, remote.id.0);
     loop {
-        let frame = match time::timeout(limits::READ_TIMEOUT, body.frame()).await {
-            Err(_) => return StreamEnd::Silent,
+        let data = match next_piece(&mut body).await {
+            Ok(Some(data)) => data,
             Ok(None) => return StreamEnd::Closed,
-            Ok(Some(Err(e))) => return e.into(),
-            Ok(Some(Ok(frame))) => frame,
+            Err(e) => return e.into(),
         };
-        let Ok(data) = frame.into_data() else { continue };
-        remote.received(data.len());
+        remote.received(data.len() as u64);
         decoder.feed(&data);
         loop {
             match decoder.next() {

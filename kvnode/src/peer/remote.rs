@@ -120,7 +120,7 @@ impl Remote {
     }
 
     fn dropped(&self, why: &'static str) {
-        self.meters.sent_failures.inc();
+        self.not_sent();
         tracing::debug!("remote-peer-id" = %self.id, why, "dropped a raft message");
         self.api.unreachable(self.id);
     }
@@ -139,6 +139,7 @@ impl Remote {
         if slot.as_ref().is_some_and(mpsc::Sender::is_closed) {
             *slot = None;
             drop(slot);
+            self.not_sent();
             warn!("remote-peer-id" = %self.id, "stream-writer-type" = kind.name(), "lost TCP streaming connection with remote peer");
         }
         if unsent {
@@ -213,13 +214,18 @@ impl Remote {
     }
 
     /// Bytes were sent.
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.meters.sent_bytes.inc_by(bytes as u64);
+    pub(crate) fn sent(&self, bytes: u64) {
+        self.meters.sent_bytes.inc_by(bytes);
+    }
+
+    /// Something could not be sent.
+    pub(crate) fn not_sent(&self) {
+        self.meters.sent_failures.inc();
     }
 
     /// Bytes were received.
-    pub(crate) fn received(&self, bytes: usize) {
-        self.meters.received_bytes.inc_by(bytes as u64);
+    pub(crate) fn received(&self, bytes: u64) {
+        self.meters.received_bytes.inc_by(bytes);
     }
 
     /// Hands a received message to raft; drops it when raft has too many, as raft will ask again.

@@ -1,17 +1,20 @@
 //! The listening side: accepts connections of peers, over TLS where the URL says so, and serves them on one thread.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 use tokio_util::{either::Either, sync::CancellationToken};
 use tracing::{debug, warn};
 
-use super::{Peers, dial, handlers};
+use super::{Peers, dial, handlers, limits};
 use crate::{
     client::listen::{Accepted, Expects, Listener},
     tls::Acceptor,
@@ -47,7 +50,7 @@ pub(crate) async fn listen(
             Err(e) => {
                 // Out of file descriptors, most likely: others must go before another can come.
                 warn!(error = %e, "failed to accept a peer's connection");
-                tokio::time::sleep(super::limits::REDIAL).await;
+                tokio::time::sleep(limits::REDIAL).await;
             }
         }
     }
@@ -78,12 +81,25 @@ async fn serve<IO>(peers: Arc<Peers>, stream: IO, remote: String)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let spoken = Arc::new(Notify::new());
+    let heard = Arc::clone(&spoken);
     let service = service_fn(move |request| {
+        heard.notify_one();
         let peers = Arc::clone(&peers);
         async move { Ok::<_, Infallible>(handlers::answer(&peers, request).await) }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
-    if let Err(e) = builder.serve_connection(TokioIo::new(stream), service).await {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::READ_TIMEOUT);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let first = tokio::time::timeout(limits::READ_TIMEOUT, spoken.notified());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        first = first => match first {
+            Ok(()) => connection.await,
+            Err(_) => return debug!(remote_addr = remote, "a peer's connection said nothing"),
+        }
+    };
+    if let Err(e) = ended {
         debug!(remote_addr = remote, error = %e, "a peer's connection ended");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write},
+    pin::pin,
     sync::Arc,
     time::Instant,
 };
@@ -12,31 +13,33 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
+use http_body_util::{StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use kvnode_mvcc::{MemberId, View};
-use kvnode_proto::raftpb::{Message, Snapshot, SnapshotMetadata};
+use kvnode_proto::raftpb::{Message, MessageType, Snapshot, SnapshotMetadata};
 use kvnode_raft::SnapshotOutcome;
 use kvnode_storage::{
     bolt::{Layout, write_image},
     snapshot_file::{Receiver, SnapshotError, Trailer},
 };
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 
 use super::{
     Context,
+    body::{BodyError, next_piece},
     codec::{self, CodecError},
     dial::{Body, CallError},
     limits, pipeline,
     remote::Remote,
 };
-use crate::node::{ViewSource, v2_store};
+use crate::node::{ViewSource, peer_api::Refused, v2_store};
 
 /// Sends the newest state in place of the one that raft asked for, which is not older, and tells raft how it went.
 pub(super) async fn send(context: &Arc<Context>, remote: &Remote, message: Message) {
-    let _in_flight = context.api.sending_snapshot();
+    let in_flight = context.api.sending_snapshot();
     let view = context.api.view();
     let (index, to, start) = (view.applied().0, remote.id.to_string(), Instant::now());
     let network = &context.api.metrics().network;
@@ -48,12 +51,19 @@ pub(super) async fn send(context: &Arc<Context>, remote: &Remote, message: Messa
         Ok(bytes) => {
             info!("snapshot-index" = index.0, "remote-peer-id" = to, bytes, "sent database snapshot");
             remote.activate();
+            remote.sent(bytes);
             network.snapshot_send_success.with_label_values(&[to.as_str()]).inc();
             network
                 .snapshot_send_seconds
                 .with_label_values(&[to.as_str()])
                 .observe(start.elapsed().as_secs_f64());
             context.api.snapshot_sent(remote.id, SnapshotOutcome::Delivered);
+            // Without what follows, the receiver would need the next snapshot, and the next.
+            let gone = remote.gone.clone();
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(limits::SNAPSHOT_CATCH_UP, gone.cancelled()).await;
+                drop(in_flight);
+            });
         }
         Err(e) => {
             warn!("snapshot-index" = index.0, "remote-peer-id" = to, error = %e, "failed to send database snapshot");
@@ -75,8 +85,14 @@ async fn post(context: &Context, url: &str, mut message: Message, view: View) ->
     let mut head = BytesMut::new();
     codec::put_message(&message, &mut head);
     let (pieces, queue) = mpsc::channel(limits::SNAPSHOT_PIECES);
-    // Reading the state takes a core's time: it gets a thread.
-    let image = tokio::task::spawn_blocking(move || write(&view, head.freeze(), pieces));
+    // Reading the state takes a core's time: it gets a thread. The first time comes before the request, as the other side
+    // gives up on one that stands still.
+    let measured = view.clone();
+    let layout = tokio::task::spawn_blocking(move || Layout::measure(&ViewSource(&measured)))
+        .await
+        .map_err(|e| malformed(e.to_string()))?
+        .map_err(|e| malformed(e.to_string()))?;
+    let mut image = tokio::task::spawn_blocking(move || write(&view, &layout, head.freeze(), pieces));
     let stream = ReceiverStream::new(queue).map(|piece| piece.map(Frame::data));
     let body: Body = BoxBody::new(StreamBody::new(stream));
     let request = context
@@ -85,24 +101,34 @@ async fn post(context: &Context, url: &str, mut message: Message, view: View) ->
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .body(body)
         .map_err(|e| malformed(e.to_string()))?;
-    context.dialer.call(url, request, limits::SNAPSHOT_ANSWER).await?;
-    image.await.map_err(|e| malformed(e.to_string()))?.map_err(|e| malformed(e.to_string()))
+    let mut answer = pin!(context.dialer.ask(url, request));
+    let written = tokio::select! {
+        early = &mut answer => {
+            early?;
+            image.await
+        }
+        written = &mut image => {
+            let late = |_| CallError::Timeout { url: url.to_owned() };
+            tokio::time::timeout(limits::SNAPSHOT_ANSWER, answer).await.map_err(late)??;
+            written
+        }
+    };
+    written.map_err(|e| malformed(e.to_string()))?.map_err(|e| malformed(e.to_string()))
 }
 
 type Piece = Result<Bytes, io::Error>;
 
-fn write(view: &View, head: Bytes, pieces: mpsc::Sender<Piece>) -> io::Result<u64> {
+fn write(view: &View, layout: &Layout, head: Bytes, pieces: mpsc::Sender<Piece>) -> io::Result<u64> {
     let mut out = Pieces { pieces, buffer: BytesMut::new() };
+    let bytes = head.len() as u64 + layout.image_bytes();
     out.pass(head)?;
-    let source = ViewSource(view);
-    let layout = Layout::measure(&source).map_err(io::Error::other)?;
-    if let Err(e) = write_image(&source, &layout, &mut out) {
+    if let Err(e) = write_image(&ViewSource(view), layout, &mut out) {
         // Ends the request instead of completing it: the receiver must not take half a state for a whole one.
         let _ = out.pieces.blocking_send(Err(io::Error::other(e.to_string())));
         return Err(io::Error::other(e));
     }
     out.flush()?;
-    Ok(layout.image_bytes())
+    Ok(bytes)
 }
 
 /// Collects small writes and hands them to the connection as it takes them.
@@ -139,10 +165,12 @@ pub(super) enum ReceiveError {
     Envelope(String),
     #[error("wrong raft message type")]
     NotASnapshot,
+    #[error("it is for another member, or from one that was removed")]
+    Refused(Refused),
     #[error("failed to save KV snapshot ({0})")]
     Save(#[from] SnapshotError),
     #[error("failed to read the snapshot ({0})")]
-    Read(#[from] hyper::Error),
+    Read(#[from] BodyError),
     #[error("failed to save KV snapshot (the writing thread ended)")]
     Thread,
 }
@@ -153,15 +181,16 @@ impl From<CodecError> for ReceiveError {
     }
 }
 
-/// Receives a state into a file and returns its message, for raft.
-pub(super) async fn receive(context: &Context, mut body: Incoming) -> Result<Message, ReceiveError> {
+/// Receives a state into a file and returns its message, for raft, and the bytes of both.
+pub(super) async fn receive(context: &Context, mut body: Incoming) -> Result<(Message, u64), ReceiveError> {
     let start = Instant::now();
     let mut buffer = BytesMut::new();
     let message = envelope(&mut body, &mut buffer).await?;
     let from = MemberId(message.from);
-    let Some(meta) = message.snapshot.as_ref().and_then(|s| s.metadata.clone()) else {
-        return Err(ReceiveError::NotASnapshot);
-    };
+    let is_snapshot = message.r#type == MessageType::MsgSnap as i32;
+    let meta = message.snapshot.as_ref().and_then(|s| s.metadata.clone()).filter(|_| is_snapshot);
+    let meta = meta.ok_or(ReceiveError::NotASnapshot)?;
+    context.api.check(&message).map_err(ReceiveError::Refused)?;
     info!("remote-snapshot-sender-id" = %from, "incoming-snapshot-index" = meta.index, "receiving database snapshot");
     let (vfs, path) = context.api.received_snapshot(meta.index);
     let (pieces, mut queue) = mpsc::channel::<Bytes>(limits::SNAPSHOT_PIECES);
@@ -191,7 +220,8 @@ pub(super) async fn receive(context: &Context, mut body: Incoming) -> Result<Mes
         "download-took" = ?start.elapsed(),
         "received and saved database snapshot"
     );
-    Ok(message)
+    let envelope_bytes = message.encoded_len() as u64;
+    Ok((message, envelope_bytes + bytes))
 }
 
 async fn copy(body: &mut Incoming, first: Bytes, pieces: &mpsc::Sender<Bytes>) -> Result<(), ReceiveError> {
@@ -199,10 +229,9 @@ async fn copy(body: &mut Incoming, first: Bytes, pieces: &mpsc::Sender<Bytes>) -
     if !first.is_empty() && !pass(first).await {
         return Ok(());
     }
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+    while let Some(piece) = next_piece(body).await? {
         // If the writing thread is gone its error says why.
-        if !data.is_empty() && !pass(data).await {
+        if !pass(piece).await {
             return Ok(());
         }
     }
@@ -226,11 +255,9 @@ async fn envelope(body: &mut Incoming, buffer: &mut BytesMut) -> Result<Message,
             let frame = buffer.split_to(wanted).freeze();
             return Ok(codec::decode(frame.slice(8..))?);
         }
-        let Some(frame) = body.frame().await else {
+        let Some(piece) = next_piece(body).await? else {
             return Err(ReceiveError::Envelope("unexpected EOF".to_owned()));
         };
-        if let Ok(data) = frame?.into_data() {
-            buffer.extend_from_slice(&data);
-        }
+        buffer.extend_from_slice(&piece);
     }
 }

@@ -76,7 +76,7 @@ impl Body for StreamBody {
             Poll::Ready(0) => return Poll::Ready(None),
             Poll::Ready(_) => {
                 let data = this.encode_batch();
-                this.remote.sent(data.len());
+                this.remote.sent(data.len() as u64);
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             Poll::Pending => {}

@@ -173,6 +173,19 @@ pub fn remove_leftovers(vfs: &dyn Vfs, data_dir: &DataDir) -> Result<(), Checkpo
     Ok(())
 }
 
+/// Removes snapshots that were received and never installed, up to that of `index`, which the newest checkpoint overtook.
+pub fn remove_overtaken(vfs: &dyn Vfs, data_dir: &DataDir, index: u64) -> Result<(), CheckpointError> {
+    let snap = data_dir.snap();
+    for name in vfs.list(&snap).map_err(CheckpointError::io("list", &snap))? {
+        let received = name.strip_suffix(".snap.db").and_then(|index| u64::from_str_radix(index, 16).ok());
+        if received.is_some_and(|received| received <= index) {
+            let path = snap.join(name);
+            vfs.remove_file(&path).map_err(CheckpointError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 fn be_u64(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().ok()?))
 }

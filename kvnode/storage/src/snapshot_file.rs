@@ -7,6 +7,10 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sha2::{Digest, Sha256};
@@ -175,40 +179,47 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A snapshot on its way in, from a leader or a download. What was begun and not finished is overwritten by the next.
+/// A snapshot on its way in, from a leader or a download. Dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Receiver {
-    vfs: std::sync::Arc<dyn Vfs>,
+    vfs: Arc<dyn Vfs>,
     path: PathBuf,
     temporary: PathBuf,
-    file: Box<dyn File>,
-    offset: u64,
+    out: FileWriter<Box<dyn File>>,
+}
+
+/// Receptions of this process: two of the same snapshot must not write to one file.
+static RECEPTIONS: AtomicU64 = AtomicU64::new(0);
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Under this name no more if it was finished; what cannot be removed goes at the next start.
+        let _ = self.vfs.remove_file(&self.temporary);
+    }
 }
 
 impl Receiver {
     /// Begins to receive what will become `path`.
-    pub fn create(vfs: std::sync::Arc<dyn Vfs>, path: &Path) -> Result<Self, SnapshotError> {
-        let temporary = vfs::temporary_name(path);
+    pub fn create(vfs: Arc<dyn Vfs>, path: &Path) -> Result<Self, SnapshotError> {
+        let number = RECEPTIONS.fetch_add(1, Ordering::Relaxed);
+        let temporary = vfs::temporary_name(&path.with_added_extension(number.to_string()));
         if let Some(parent) = path.parent() {
             vfs::create_dir_durably(&*vfs, parent).map_err(SnapshotError::io("create", parent))?;
         }
         let file = vfs
             .open(&temporary, OpenMode::CreateOrTruncate)
             .map_err(SnapshotError::io("create", &temporary))?;
-        Ok(Self { vfs, path: path.to_owned(), temporary, file, offset: 0 })
+        Ok(Self { vfs, path: path.to_owned(), temporary, out: FileWriter::new(file) })
     }
 
     /// Appends what arrived.
     pub fn write(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
-        let mut out = FileWriter::resume(&*self.file, self.offset);
-        out.write_all(chunk).map_err(SnapshotError::io("write", &self.temporary))?;
-        self.offset = out.offset();
-        Ok(())
+        self.out.write_all(chunk).map_err(SnapshotError::io("write", &self.temporary))
     }
 
     /// Bytes received so far.
     pub fn received_bytes(&self) -> u64 {
-        self.offset
+        self.out.offset()
     }
 
     /// Checks what arrived (its length if announced, its trailer, that it is a bolt file with sound pages), makes it
@@ -217,15 +228,8 @@ impl Receiver {
     /// # Errors
     /// The file is removed if it is not what it should be.
     pub fn finish(self, announced_bytes: Option<u64>, trailer: Trailer) -> Result<Reader, SnapshotError> {
-        match self.check(announced_bytes, trailer) {
-            Ok(()) => {}
-            Err(error) => {
-                // The error matters more than the leftover; the next attempt truncates it anyway.
-                let _ = self.vfs.remove_file(&self.temporary);
-                return Err(error);
-            }
-        }
-        self.file.sync_data().map_err(SnapshotError::io("sync", &self.temporary))?;
+        self.check(announced_bytes, trailer)?;
+        self.out.file().sync_data().map_err(SnapshotError::io("sync", &self.temporary))?;
         self.vfs
             .rename(&self.temporary, &self.path)
             .map_err(SnapshotError::io("rename into place", &self.path))?;
@@ -235,14 +239,14 @@ impl Receiver {
     }
 
     fn check(&self, announced_bytes: Option<u64>, trailer: Trailer) -> Result<(), SnapshotError> {
-        if let Some(expected) = announced_bytes.filter(|expected| *expected != self.offset) {
+        if let Some(expected) = announced_bytes.filter(|expected| *expected != self.received_bytes()) {
             return Err(SnapshotError::WrongLength {
                 path: self.path.clone(),
-                length: self.offset,
+                length: self.received_bytes(),
                 expected,
             });
         }
-        verify_open(&*self.file, &self.path, trailer)?;
+        verify_open(self.out.file(), &self.path, trailer)?;
         check_pages(&Reader::open(&*self.vfs, &self.temporary)?)?;
         Ok(())
     }
