@@ -7,12 +7,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     os::unix::fs::FileTypeExt,
     path::Path,
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
@@ -52,6 +53,7 @@ impl From<Security> for Expects {
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
+    flag: &'static str,
     socket: Bound,
     pub expects: Expects,
     /// As the URL says, for logs.
@@ -81,6 +83,9 @@ impl Accepted {
             Self::Tcp(stream, remote) => {
                 // Answers are small and wanted at once.
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+                // An IPv4 address that reached an IPv6 socket is itself again.
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                 Ok((Either::Left(TcpStream::from_std(stream)?), remote.to_string()))
             }
             Self::Unix(stream) => Ok((Either::Right(UnixStream::from_std(stream)?), "unix".to_owned())),
@@ -96,11 +101,16 @@ pub async fn begins_tls(stream: &Stream) -> io::Result<bool> {
     Ok(tcp.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
 }
 
+/// A silent connection is asked about this often; after nine times without an answer the other end is gone (etcd's
+/// `transport.NewKeepAliveListener`, Linux's count).
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(30));
+
 /// How many connections the kernel may hold for us: Linux's default ceiling.
 const BACKLOG: i32 = 4096;
 
 impl Listener {
-    /// Binds the URL that `flag` gave.
+    /// Binds the URL that `flag` gave. Over TCP nobody can connect before [`Self::listen`] or [`Self::accept`].
     ///
     /// # Errors
     /// Address in use, not ours, or not permitted; names flag and URL.
@@ -110,7 +120,7 @@ impl Listener {
             Address::Unix(path) => bind_unix(path).map(Bound::Unix),
         };
         let socket = socket.map_err(|source| ListenError { flag, url: url.to_string(), source })?;
-        Ok(Self { socket, expects: url.security().into(), address: url.authority().to_owned() })
+        Ok(Self { flag, socket, expects: url.security().into(), address: url.authority().to_owned() })
     }
 
     /// Binds all URLs that `flag` gave; those that differ in their scheme alone share a socket.
@@ -129,10 +139,29 @@ impl Listener {
             };
             match bound.iter_mut().find(other) {
                 Some((_, listener)) if url.port() != Some(0) => listener.expects = Expects::Either,
-                _ => bound.push((url.address(), Self::bind(flag, url, options)?)),
+                _ => {
+                    let listener = Self::bind(flag, url, options)?;
+                    listener.listen()?;
+                    bound.push((url.address(), listener));
+                }
             }
         }
         Ok(bound.into_iter().map(|(_, listener)| listener).collect())
+    }
+
+    /// Lets connections in, to wait until they are accepted.
+    ///
+    /// # Errors
+    /// Another process has begun to listen at the same address since it was bound.
+    pub fn listen(&self) -> Result<(), ListenError> {
+        match &self.socket {
+            Bound::Tcp(socket) => SockRef::from(socket).listen(BACKLOG).map_err(|source| ListenError {
+                flag: self.flag,
+                url: self.address.clone(),
+                source,
+            }),
+            Bound::Unix(_) => Ok(()),
+        }
     }
 
     /// Where a TCP listener really listens; differs from the URL when that says port 0.
@@ -144,10 +173,15 @@ impl Listener {
     }
 
     /// Starts accepting on the runtime of the calling thread.
-    pub fn accept(self) -> io::Result<Acceptance> {
+    ///
+    /// # Errors
+    /// As [`Self::listen`], and the runtime's.
+    pub fn accept(self) -> Result<Acceptance, ListenError> {
+        self.listen()?;
+        let error = |source| ListenError { flag: self.flag, url: self.address.clone(), source };
         Ok(match self.socket {
-            Bound::Tcp(socket) => Acceptance::Tcp(TcpListener::from_std(socket)?),
-            Bound::Unix(socket) => Acceptance::Unix(UnixListener::from_std(socket)?),
+            Bound::Tcp(socket) => Acceptance::Tcp(TcpListener::from_std(socket).map_err(error)?),
+            Bound::Unix(socket) => Acceptance::Unix(UnixListener::from_std(socket).map_err(error)?),
         })
     }
 }
@@ -176,6 +210,18 @@ impl Acceptance {
 
 fn bind_tcp(host: &str, port: u16, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let address = resolve(host, port)?;
+    if address.ip() == Ipv4Addr::UNSPECIFIED {
+        // All addresses are meant, as Go takes it; IPv4's alone where the system has no IPv6.
+        let all = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        match bind_address(all, options) {
+            Err(e) if e.kind() != io::ErrorKind::AddrInUse => {}
+            outcome => return outcome,
+        }
+    }
+    bind_address(address, options)
+}
+
+fn bind_address(address: SocketAddr, options: SocketOptions) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Without it a restart has to wait until connections of the last run are forgotten; Go sets it as well.
     socket.set_reuse_address(true)?;
@@ -184,7 +230,6 @@ fn bind_tcp(host: &str, port: u16, options: SocketOptions) -> io::Result<std::ne
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -220,10 +265,32 @@ mod tests {
     fn a_second_listener_on_the_port_is_refused_by_name() {
         let options = SocketOptions::default();
         let first = Listener::bind("listen-client-urls", &"http://127.0.0.1:0".parse().unwrap(), options);
-        let port = first.as_ref().unwrap().local_address().unwrap().port();
+        let first = first.unwrap();
+        first.listen().unwrap();
+        let port = first.local_address().unwrap().port();
         let url: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
         let error = Listener::bind("listen-client-urls", &url, options).unwrap_err().to_string();
         assert!(error.contains("--listen-client-urls") && error.contains(url.as_str()), "{error}");
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_ipv6_as_well() {
+        let all = Listener::bind(
+            "listen-client-urls",
+            &"http://0.0.0.0:0".parse().unwrap(),
+            SocketOptions::default(),
+        );
+        let all = all.unwrap();
+        all.listen().unwrap();
+        let port = all.local_address().unwrap().port();
+        for loopback in ["127.0.0.1", "::1"] {
+            let connected = std::net::TcpStream::connect((loopback, port));
+            // A system without IPv6 has no such loopback.
+            assert!(
+                connected.is_ok() || loopback == "::1" && !Path::new("/proc/net/if_inet6").exists(),
+                "{connected:?}"
+            );
+        }
     }
 
     #[test]

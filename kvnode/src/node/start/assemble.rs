@@ -50,6 +50,28 @@ pub(super) fn store_config(config: &Config) -> StoreConfig {
     }
 }
 
+/// What the flags say about peers, found good: the ports are taken, and certificates and keys are there.
+pub(super) struct PeerPort {
+    listeners: Vec<Listener>,
+    tls: Option<Acceptor>,
+    dialer: Dialer,
+}
+
+impl PeerPort {
+    /// Peers are refused until the member answers them: one that hangs would hold up others' start.
+    pub(super) fn open(config: &Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for url in &config.listen_peer_urls {
+            listeners.push(Listener::bind("listen-peer-urls", url, config.socket)?);
+        }
+        let tls = match listeners.iter().all(|l| l.expects == Expects::Plain) {
+            true => None,
+            false => Some(Acceptor::load(Side::Peer, &config.peer_tls, &Policy::of(config))?),
+        };
+        Ok(Self { listeners, tls, dialer: dialer(config)? })
+    }
+}
+
 /// How other members are dialled.
 pub(super) fn dialer(config: &Config) -> Result<Dialer, StartError> {
     let files = &config.peer_tls;
@@ -104,6 +126,7 @@ fn raft_config(config: &Config, id: u64, started: u64) -> kvnode_raft::Config {
 pub(super) fn assemble(
     config: &Config,
     disk: &Disk,
+    port: PeerPort,
     recovered: Recovered,
     metrics: Arc<Metrics>,
     tokens: Arc<Tokens>,
@@ -115,9 +138,7 @@ pub(super) fn assemble(
     let replayed = RaftIndex(raft.entries.last().map_or(raft.start.index, |entry| entry.index));
     let core = RaftNode::new(&raft_config(config, identity.member.0, started), raft)
         .map_err(|source| StartError::Raft { path: disk.wal_dir.clone(), source })?;
-    let dialer = dialer(config)?;
-    let listeners = bind(config)?;
-    let tls = acceptor(config, &listeners)?;
+    let PeerPort { listeners, tls, dialer } = port;
     let view = store.view();
     let shared = share(config, identity, started, &store, metrics, tokens);
     let api = PeerApi::new(Arc::clone(&shared), disk.clone());
@@ -130,6 +151,8 @@ pub(super) fn assemble(
         Node { shared: Arc::clone(&shared), transport: peers.clone(), dialer, threads: threads.clone() };
     api.set_node(node.clone());
     for listener in listeners {
+        listener.listen()?;
+        info!(address = listener.address, "serving peer traffic");
         runtime.spawn(peer::listen(Arc::clone(&peers), listener, tls.clone(), shared.stopper.token()));
     }
     let apply = ApplyLoop {
@@ -237,22 +260,6 @@ fn spawn_tasks(config: &Config, runtime: &runtime::Handle, node: &Node, peers: &
 fn local(config: &Config, shared: &Shared) -> Local {
     let urls: Vec<String> = config.initial_advertise_peer_urls.iter().map(ToString::to_string).collect();
     Local { cluster: shared.identity.cluster, member: shared.identity.member, urls: urls.join(",") }
-}
-
-fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::new();
-    for url in &config.listen_peer_urls {
-        listeners.push(Listener::bind("listen-peer-urls", url, config.socket)?);
-        info!(address = %url, "serving peer traffic");
-    }
-    Ok(listeners)
-}
-
-fn acceptor(config: &Config, listeners: &[Listener]) -> Result<Option<Acceptor>, StartError> {
-    if listeners.iter().all(|l| l.expects == Expects::Plain) {
-        return Ok(None);
-    }
-    Ok(Some(Acceptor::load(Side::Peer, &config.peer_tls, &Policy::of(config))?))
 }
 
 /// Peers get a thread with a runtime of their own, so that clients cannot hold up raft's messages.

@@ -189,6 +189,7 @@ async fn start_on(
     tokens: Arc<Tokens>,
     boot: &Boot,
 ) -> Result<Node, StartError> {
+    let port = assemble::PeerPort::open(config)?;
     let recovered = if Wal::exists(&*disk.vfs, &disk.wal_dir)? {
         let recovered = recover::recover(config, disk, boot).await?;
         if config.features.initial_corrupt_check {
@@ -200,7 +201,7 @@ async fn start_on(
         fresh::begin(config, disk, boot).await?
     };
     boot.wait_for("the member is starting its threads");
-    let node = assemble::assemble(config, disk, recovered, metrics, tokens)?;
+    let node = assemble::assemble(config, disk, port, recovered, metrics, tokens)?;
     boot.done();
     Ok(node)
 }
