@@ -12,6 +12,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod node;
+mod open_files;
 pub mod peer;
 pub mod run;
 pub mod snapshot_cli;

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ use crate::{
     },
     metrics::Metrics,
     node::{self, Boot, Node, StartError, StopReason},
+    open_files,
     tls::{Acceptor, Policy, Side, TlsError},
 };
 
@@ -68,6 +70,7 @@ pub enum Ended {
 /// # Errors
 /// The member could not start.
 pub fn run(config: Config) -> Result<Ended, RunError> {
+    open_files::raise_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let member = Member::prepare(config)?;
@@ -176,6 +179,9 @@ impl Member {
         }
         let workers = self.serve(&node)?;
         info!("ready to serve client requests");
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            warn!(%error, "failed to tell the service manager that this member is ready");
+        }
         let ended = tokio::select! {
             signal = self.signals.next() => Ended::Signal(signal),
             reason = node.stopped() => Ended::Stopped(reason),

@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
@@ -26,7 +26,7 @@ use super::{
     dispatch::{Dispatch, Remote},
     listen::{Acceptance, Accepted, Expects, Listener, Stream, begins_tls},
 };
-use crate::{flags::Config, limits, tls::Acceptor};
+use crate::{flags::Config, limits, open_files, tls::Acceptor};
 
 /// What HTTP/2 connections are told.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,8 @@ pub struct Port {
 
 struct Job {
     accepted: Accepted,
+    /// Given back when the connection is closed.
+    slot: OwnedSemaphorePermit,
     expects: Expects,
     port: Arc<Port>,
 }
@@ -68,6 +70,8 @@ pub struct Workers {
     queues: Vec<mpsc::Sender<Job>>,
     next: AtomicUsize,
     threads: Vec<JoinHandle<()>>,
+    /// One for each connection that may be open.
+    slots: Arc<Semaphore>,
 }
 
 impl Workers {
@@ -92,7 +96,18 @@ impl Workers {
             queues.push(queue);
             threads.push(thread);
         }
-        Ok(Self { queues, next: AtomicUsize::new(0), threads })
+        let slots = Arc::new(Semaphore::new(open_files::most_clients().min(Semaphore::MAX_PERMITS)));
+        Ok(Self { queues, next: AtomicUsize::new(0), threads, slots })
+    }
+
+    /// Room for one more connection. Whoever finds none waits in the kernel's backlog.
+    async fn slot(&self, address: &str) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        warn!(address, "no more clients are let in until one leaves; raise the limit on open files");
+        // It is never closed.
+        Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
     /// Accepts until told to stop. Runs on the caller's runtime.
@@ -103,9 +118,15 @@ impl Workers {
             Ok(acceptance) => acceptance,
             Err(error) => return error!(address, %error, "cannot accept connections"),
         };
-        while let Some(accepted) = next(&acceptance, &port.stop, &address).await {
+        loop {
+            let slot = tokio::select! {
+                slot = self.slot(&address) => slot,
+                () = port.stop.cancelled() => None,
+            };
+            let Some(slot) = slot else { return };
+            let Some(accepted) = next(&acceptance, &port.stop, &address).await else { return };
             let worker = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-            let job = Job { accepted, expects, port: Arc::clone(&port) };
+            let job = Job { accepted, slot, expects, port: Arc::clone(&port) };
             if self.queues[worker].send(job).await.is_err() {
                 return;
             }
@@ -149,7 +170,10 @@ async fn work(mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
             () = stop.cancelled() => None,
         };
         let Some(job) = job else { break };
-        connections.spawn(serve(job.accepted, job.expects, job.port));
+        connections.spawn(async move {
+            serve(job.accepted, job.expects, job.port).await;
+            drop(job.slot);
+        });
     }
     connections.close();
     let grace = Duration::from_secs(limits::STOP_GRACE_SECONDS);

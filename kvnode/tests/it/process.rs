@@ -1,10 +1,17 @@
 //! The process: its command line, its signals, its exit codes, and what survives them.
 
-use std::{os::unix::process::ExitStatusExt, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::Signal;
 
-use crate::support::{Etcdctl, Member, Options};
+use crate::support::{Etcdctl, KVNODE, Member, Options};
 
 fn kvnode(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_kvnode")).args(arguments).output().unwrap();
@@ -37,15 +44,59 @@ fn a_signal_ends_the_process_as_that_signal() {
 #[test]
 fn a_port_in_use_is_named_and_nothing_is_written() {
     let first = Member::start();
-    let url = format!("http://127.0.0.1:{}", first.client_port);
+    for (flag, port) in [("--listen-client-urls", first.client_port), ("--listen-peer-urls", first.peer_port)]
+    {
+        let url = format!("http://127.0.0.1:{port}");
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        let mut second = Member::launch_in(&data_dir, Options::with(&[&format!("{flag}={url}")]));
+        assert_eq!(second.wait().code(), Some(1));
+        let line = second.wait_for_log("failed to start");
+        assert!(line.contains(flag) && line.contains(&url), "{line}");
+        assert!(!data_dir.exists());
+    }
+}
+
+/// A program that changes something about the process and then is kvnode.
+fn wrapper(dir: &Path, change: &str) -> PathBuf {
+    let path = dir.join("kvnode.sh");
+    fs::write(&path, format!("#!/bin/sh\n{change}\nexec {KVNODE} \"$@\"\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_service_manager_is_told_when_the_member_is_ready() {
     let dir = tempfile::tempdir().unwrap();
-    let data_dir = dir.path().join("data");
-    let flag = format!("--listen-client-urls={url}");
-    let mut second = Member::launch_in(&data_dir, Options::with(&[&flag]));
-    assert_eq!(second.wait().code(), Some(1));
-    let line = second.wait_for_log("failed to start");
-    assert!(line.contains("--listen-client-urls") && line.contains(&url), "{line}");
-    assert!(!data_dir.exists());
+    let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+    let program =
+        wrapper(dir.path(), &format!("export NOTIFY_SOCKET={}", dir.path().join("notify").display()));
+    let member = Member::launch_as(&program, &dir.path().join("data"), Options::default());
+    let mut text = [0; 64];
+    let length = socket.recv(&mut text).unwrap();
+    assert_eq!(&text[..length], b"READY=1\n");
+    assert_eq!(member.get("/health").0, 200);
+}
+
+#[test]
+fn as_many_clients_are_let_in_as_leave_files_for_the_member_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = wrapper(dir.path(), "ulimit -S -n 64; ulimit -H -n 160");
+    let member = Member::launch_as(&program, &dir.path().join("data"), Options::default());
+    member.wait_for_log("ready to serve client requests");
+    let ask = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", member.client_port)).unwrap();
+        write!(stream, "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    let answered = |stream: &mut TcpStream| stream.read(&mut [0; 64]).unwrap() > 0;
+    // The hard limit less what is kept.
+    let mut clients: Vec<TcpStream> = (0..10).map(|_| ask()).collect();
+    assert!(clients.iter_mut().all(answered));
+    member.wait_for_log("no more clients are let in until one leaves");
+    let mut waiting = ask();
+    clients.pop();
+    assert!(answered(&mut waiting));
 }
 
 #[test]
