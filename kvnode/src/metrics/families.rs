@@ -78,6 +78,7 @@ families! {
         request_seconds: histograms("etcd_server_request_duration_seconds", "Time spent on requests that went through raft.", &["type", "success"], doubling(0.001, 14));
         range_seconds: histograms("etcd_server_range_duration_seconds", "Time spent on ranges.", &["success"], doubling(0.0001, 20));
         learner_promote_successes: counter("etcd_server_learner_promote_successes", "Learners promoted while this member led.");
+        learner_promote_failures: counters("etcd_server_learner_promote_failures", "Learners that could not be promoted while this member led.", &["Reason"]);
         lease_expired: counter("etcd_debugging_server_lease_expired_total", "Leases that expired.");
         auth_revision: gauge("etcd_debugging_auth_revision", "The revision of users and roles.");
         alarms: gauges("etcd_debugging_server_alarms", "Alarms raised.", &["server_id", "alarm_type"]);

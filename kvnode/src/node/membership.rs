@@ -118,8 +118,19 @@ impl Node {
         Err(NodeError::Timeout)
     }
 
-    /// Promotes if this member leads.
+    /// Promotes if this member leads, and counts it.
     pub(crate) async fn promote_here(&self, id: MemberId) -> Result<Vec<Member>, NodeError> {
+        let outcome = self.promote(id).await;
+        let metrics = &self.shared.metrics.server;
+        match &outcome {
+            Ok(_) => metrics.learner_promote_successes.inc(),
+            Err(NodeError::NotLeader) => {}
+            Err(e) => metrics.learner_promote_failures.with_label_values(&[&e.to_string()]).inc(),
+        }
+        outcome
+    }
+
+    async fn promote(&self, id: MemberId) -> Result<Vec<Member>, NodeError> {
         let status = self.raft_status().await?;
         if status.role != Role::Leader {
             return Err(NodeError::NotLeader);
@@ -139,9 +150,7 @@ impl Node {
             self.check_readiness(Readiness::Promote)?;
         }
         let context = encode_context(&ChangeContext::Promote(id));
-        let members = self.change(ConfChangeType::ConfChangeAddNode, id, context).await?;
-        self.shared.metrics.server.learner_promote_successes.inc();
-        Ok(members)
+        self.change(ConfChangeType::ConfChangeAddNode, id, context).await
     }
 
     async fn change(

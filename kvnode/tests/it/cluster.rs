@@ -189,6 +189,11 @@ fn a_learner_joins_catches_up_and_is_promoted_through_a_follower() {
         let promoted =
             retry("in sync with leader", async || client.clone().member_promote(request).await).await;
         assert!(promoted.members.iter().all(|m| !m.is_learner) && promoted.members.len() == 4);
+        let again = client.clone().member_promote(request).await.unwrap_err();
+        assert!(again.message().contains("can only promote a learner member"), "{again}");
+        let series =
+            "etcd_server_learner_promote_failures{Reason=\"etcdserver: can only promote a learner member\"}";
+        assert_eq!(cluster.members[leader].metric(series), Some(1.0));
         let channel = cluster.members[3].channel();
         // It learns of its promotion a moment after the leader.
         retry("not supported for learner", async || {
