@@ -109,7 +109,7 @@ pub struct ObservedSchedule {
     pub schedule: EtcdBackupSchedule,
     /// The cluster it names, if it exists.
     pub cluster: Option<EtcdCluster>,
-    /// Backups with the label `kvnode.io/schedule: <name>` in its namespace.
+    /// Backups with the label `kvnode.io/schedule: <name>` in its namespace, whichever cluster they are of.
     pub backups: Vec<EtcdBackup>,
 }
 

@@ -32,7 +32,7 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     describe_backups(observed, &mut status);
     let mut plan = SchedulePlan {
         create: None,
-        delete: retention::expired(spec, &observed.backups),
+        delete: if spec.suspend { Vec::new() } else { retention::expired(spec, made(observed)) },
         status,
         events: Vec::new(),
         recheck: limits::RECHECK_IDLE,
@@ -72,6 +72,13 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
         });
     }
     plan
+}
+
+/// The backups of this schedule's cluster. Backups outlive their schedule: an earlier one of the same name may have left
+/// some of another cluster behind, which are not this one's to delete, nor say anything of its cluster.
+fn made(observed: &ObservedSchedule) -> impl Iterator<Item = &EtcdBackup> {
+    let cluster = &observed.schedule.spec.cluster_ref;
+    observed.backups.iter().filter(move |backup| backup.spec.cluster_ref == *cluster)
 }
 
 fn no(reason: Reason, message: String) -> NewCondition {
@@ -137,7 +144,7 @@ fn skip(plan: &mut SchedulePlan, due: Timestamp, late_seconds: i64) {
 /// The newest moment for which a backup was made; before the first one, when the schedule was created.
 fn covered_until(observed: &ObservedSchedule) -> Timestamp {
     let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    let made = observed.backups.iter().filter_map(scheduled_for).max();
+    let made = made(observed).filter_map(scheduled_for).max();
     made.max(created).unwrap_or(observed.now)
 }
 
@@ -185,22 +192,22 @@ fn completed(backup: &EtcdBackup) -> Option<Timestamp> {
 }
 
 fn describe_backups(observed: &ObservedSchedule, status: &mut EtcdBackupScheduleStatus) {
-    let succeeded = observed.backups.iter().filter(|b| phase(b) == Some(BackupPhase::Succeeded));
+    let succeeded = made(observed).filter(|b| phase(b) == Some(BackupPhase::Succeeded));
     let newest = succeeded.max_by_key(|b| (completed(b), b.metadata.name.clone()));
     if let Some(newest) = newest {
         status.last_successful_time = completed(newest).map(Time);
         status.last_successful_backup = newest.metadata.name.clone();
     }
-    if let Some(made) = observed.backups.iter().filter_map(scheduled_for).max()
-        && status.last_schedule_time.as_ref().is_none_or(|t| t.0 < made)
+    if let Some(newest) = made(observed).filter_map(scheduled_for).max()
+        && status.last_schedule_time.as_ref().is_none_or(|t| t.0 < newest)
     {
-        status.last_schedule_time = Some(Time(made));
+        status.last_schedule_time = Some(Time(newest));
     }
     let running = |b: &&EtcdBackup| {
         !matches!(phase(b), Some(BackupPhase::Succeeded | BackupPhase::Failed))
             && b.metadata.deletion_timestamp.is_none()
     };
-    status.active = observed.backups.iter().find(running).and_then(|b| b.metadata.name.clone());
+    status.active = made(observed).find(running).and_then(|b| b.metadata.name.clone());
 }
 
 /// Whether the newest backup is as new as the schedule promises: twice the interval, and the time one may take.
@@ -212,9 +219,7 @@ fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
         message,
     };
     let spec = &observed.schedule.spec;
-    let finished = observed
-        .backups
-        .iter()
+    let finished = made(observed)
         .filter(|b| matches!(phase(b), Some(BackupPhase::Succeeded | BackupPhase::Failed)))
         .max_by_key(|b| (scheduled_for(b), completed(b)));
     if let Some(failed) = finished.filter(|b| phase(b) == Some(BackupPhase::Failed)) {
@@ -224,12 +229,8 @@ fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
     }
     let interval = clock.and_then(|c| c.interval_seconds(observed.now));
     let allowed = interval.map(|seconds| 2 * seconds + spec.timeout_seconds);
-    let succeeded = observed
-        .backups
-        .iter()
-        .filter(|b| phase(b) == Some(BackupPhase::Succeeded))
-        .filter_map(completed)
-        .max();
+    let succeeded =
+        made(observed).filter(|b| phase(b) == Some(BackupPhase::Succeeded)).filter_map(completed).max();
     let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let since = succeeded.or(created).unwrap_or(observed.now);
     let age = observed.now.as_second() - since.as_second();

@@ -152,6 +152,47 @@ fn health_is_the_newest_backup_and_its_age() {
     assert!(message.contains("nightly-2611220300"));
 }
 
+/// One of this schedule's for each day, the newest last, all successful.
+fn days(first: u32, last: u32) -> Vec<EtcdBackup> {
+    let of_day = |day: u32| {
+        let seen = observed("0 3 * * *", &format!("2026-11-{day}T03:00:00Z"));
+        stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded))
+    };
+    (first..=last).map(of_day).collect()
+}
+
+#[test]
+fn backups_of_another_cluster_are_neither_deleted_nor_counted() {
+    // Left behind by a schedule of the same name that covered another cluster.
+    let mut theirs = days(21, 25);
+    theirs.iter_mut().for_each(|b| b.spec.cluster_ref.name = "other".into());
+    let mut seen = observed("0 3 * * *", "2026-11-26T02:00:00Z");
+    seen.schedule.metadata.creation_timestamp = Some(Time(at("2026-11-26T01:00:00Z")));
+    seen.backups.clone_from(&theirs);
+    let plan = plan_schedule(&seen);
+    assert!(plan.delete.is_empty(), "{:?}", plan.delete);
+    assert_eq!(
+        (plan.status.last_successful_time.clone(), plan.status.last_schedule_time.clone()),
+        (None, None)
+    );
+    assert_eq!(condition(&plan, ConditionType::BackupHealthy).0, "NoBackupYet");
+    // Its own ones take no place from them either.
+    seen.backups.extend(days(26, 29));
+    let gone: Vec<_> = plan_schedule(&seen).delete.into_iter().map(|expired| expired.name).collect();
+    assert_eq!(gone, ["nightly-2611260300", "nightly-2611270300"]);
+}
+
+#[test]
+fn a_suspended_schedule_deletes_nothing() {
+    let mut seen = observed("0 3 * * *", "2026-11-25T12:00:00Z");
+    seen.backups = days(21, 25);
+    seen.schedule.spec.suspend = true;
+    let plan = plan_schedule(&seen);
+    assert!(plan.delete.is_empty() && plan.events.is_empty());
+    seen.schedule.spec.suspend = false;
+    assert_eq!(plan_schedule(&seen).delete.len(), 3);
+}
+
 #[test]
 fn a_steady_schedule_writes_nothing() {
     let mut seen = observed("0 3 * * *", "2026-11-21T03:00:30Z");
