@@ -9,7 +9,7 @@ use crds::conditions::{ConditionStatus, ConditionType, NewCondition, set_conditi
 use crds::names::{CLUSTER_LABEL, SCHEDULE_LABEL};
 use crds::schedule::EtcdBackupScheduleStatus;
 use crds::{EtcdBackup, Reason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::clock::{Clock, ClockError};
@@ -74,8 +74,8 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     plan
 }
 
-/// The backups of this schedule's cluster. Backups outlive their schedule: an earlier one of the same name may have left
-/// some of another cluster behind, which are not this one's to delete, nor say anything of its cluster.
+/// The backups of this schedule's cluster. Backups outlive their schedule: an earlier one of the same name may
+/// have left some of another cluster behind, which are not this one's to delete, nor say anything of its cluster.
 fn made(observed: &ObservedSchedule) -> impl Iterator<Item = &EtcdBackup> {
     let cluster = &observed.schedule.spec.cluster_ref;
     observed.backups.iter().filter(move |backup| backup.spec.cluster_ref == *cluster)
@@ -210,7 +210,14 @@ fn describe_backups(observed: &ObservedSchedule, status: &mut EtcdBackupSchedule
     status.active = made(observed).find(running).and_then(|b| b.metadata.name.clone());
 }
 
-/// Whether the newest backup is as new as the schedule promises: twice the interval, and the time one may take.
+/// The moment by which a backup should have succeeded again after `since`: one may be missed, and the next one
+/// may take its time. Counted in times that are due, because they are not equally far apart.
+fn stale_after(clock: &Clock, since: Timestamp, timeout_seconds: i64) -> Option<Timestamp> {
+    let due = clock.next(clock.next(since)?)?;
+    due.checked_add(SignedDuration::from_secs(timeout_seconds)).ok()
+}
+
+/// Whether the newest backup is as new as the schedule promises.
 fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
     let condition = |status, reason, message: String| NewCondition {
         type_: ConditionType::BackupHealthy,
@@ -227,14 +234,12 @@ fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
         let message = format!("the newest backup, {name}, failed; see its conditions");
         return condition(ConditionStatus::False, Reason::BackupFailing, message);
     }
-    let interval = clock.and_then(|c| c.interval_seconds(observed.now));
-    let allowed = interval.map(|seconds| 2 * seconds + spec.timeout_seconds);
     let succeeded =
         made(observed).filter(|b| phase(b) == Some(BackupPhase::Succeeded)).filter_map(completed).max();
     let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let since = succeeded.or(created).unwrap_or(observed.now);
-    let age = observed.now.as_second() - since.as_second();
-    if !spec.suspend && allowed.is_some_and(|allowed| age > allowed) {
+    let stale_after = clock.and_then(|c| stale_after(c, since, spec.timeout_seconds));
+    if !spec.suspend && stale_after.is_some_and(|at| at < observed.now) {
         let message = format!("no backup has succeeded since {}", whole_seconds(since));
         return condition(ConditionStatus::False, Reason::BackupStale, message);
     }

@@ -152,6 +152,29 @@ fn health_is_the_newest_backup_and_its_age() {
     assert!(message.contains("nightly-2611220300"));
 }
 
+#[test]
+fn a_backup_is_stale_when_two_were_due_since_and_not_before() {
+    let reason = |cron: &str, now: &str| {
+        let mut seen = observed(cron, "2026-11-20T03:00:00Z");
+        seen.schedule.metadata.creation_timestamp = Some(Time(at("2026-11-19T12:00:00Z")));
+        let mut done = stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded));
+        done.status.as_mut().unwrap().completed_at = Some(Time(at("2026-11-20T03:01:00Z")));
+        seen.backups = vec![done];
+        seen.now = at(now);
+        condition(&plan_schedule(&seen), ConditionType::BackupHealthy).0
+    };
+    // Made on a Friday; the time one may take is an hour.
+    for (cron, now, is) in [
+        ("0 3 * * 1-5", "2026-11-22T05:00:00Z", "BackupFresh"),
+        ("0 3 * * 1-5", "2026-11-24T04:00:00Z", "BackupFresh"),
+        ("0 3 * * 1-5", "2026-11-24T04:00:01Z", "BackupStale"),
+        ("0 3 * * *", "2026-11-22T04:00:00Z", "BackupFresh"),
+        ("0 3 * * *", "2026-11-22T04:00:01Z", "BackupStale"),
+    ] {
+        assert_eq!(reason(cron, now), is, "{cron} at {now}");
+    }
+}
+
 /// One of this schedule's for each day, the newest last, all successful.
 fn days(first: u32, last: u32) -> Vec<EtcdBackup> {
     let of_day = |day: u32| {
