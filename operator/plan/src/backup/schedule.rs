@@ -24,7 +24,8 @@ pub const SCHEDULED_FOR_ANNOTATION: &str = "kvnode.io/scheduled-for";
 /// Everything to do about a schedule now.
 ///
 /// What was made already is told by the backups themselves, so a schedule whose status is lost makes no backup
-/// twice. A backup that is still under way is never joined by another.
+/// twice; only of one that was deleted since does status alone tell. A backup that is still under way is never
+/// joined by another.
 pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     let spec = &observed.schedule.spec;
     let mut status = observed.schedule.status.clone().unwrap_or_default();
@@ -124,28 +125,26 @@ fn follow(observed: &ObservedSchedule, clock: &Clock, plan: &mut SchedulePlan) -
 
 /// A backup that comes too late is told of once, not made.
 fn skip(plan: &mut SchedulePlan, due: Timestamp, late_seconds: i64) {
-    let due = Time(due);
-    if plan.status.last_schedule_time.as_ref() == Some(&due) {
-        return;
-    }
     plan.events.push(Note {
         kind: NoteKind::Warning,
         reason: Reason::BackupSkipped,
         action: "SkipBackup",
         message: format!(
-            "the backup due at {} was missed by {late_seconds} s, more than startingDeadlineSeconds allows",
-            due.0
+            "the backup due at {due} was missed by {late_seconds} s, more than startingDeadlineSeconds allows"
         ),
         related: None,
     });
-    plan.status.last_schedule_time = Some(due);
+    plan.status.last_schedule_time = Some(Time(due));
 }
 
-/// The newest moment for which a backup was made; before the first one, when the schedule was created.
+/// The newest moment for which a backup was made or skipped, also if it was deleted since: a user's wish, or
+/// retention's, is not undone. Before the first one, when the schedule was created.
 fn covered_until(observed: &ObservedSchedule) -> Timestamp {
-    let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let schedule = &observed.schedule;
+    let created = schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let told = schedule.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0);
     let made = made(observed).filter_map(scheduled_for).max();
-    made.max(created).unwrap_or(observed.now)
+    made.max(told).max(created).unwrap_or(observed.now)
 }
 
 pub(super) fn scheduled_for(backup: &EtcdBackup) -> Option<Timestamp> {

@@ -83,6 +83,24 @@ fn a_due_backup_is_made_once() {
 }
 
 #[test]
+fn a_deleted_backup_is_not_made_again() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T03:00:00Z");
+    seen.schedule.spec.failed_history_limit = 0;
+    let made = plan_schedule(&seen);
+    seen.schedule.status = Some(made.status.clone());
+    // It fails, and no failed one is kept: it goes at once.
+    seen.now = at("2026-11-21T03:02:00Z");
+    seen.backups = vec![stored(&made, Some(BackupPhase::Failed))];
+    let expiring = plan_schedule(&seen);
+    assert_eq!(expiring.delete.len(), 1);
+    seen.schedule.status = Some(expiring.status);
+    seen.backups.clear();
+    assert_eq!(plan_schedule(&seen).create, None);
+    seen.now = at("2026-11-22T03:00:00Z");
+    assert!(plan_schedule(&seen).create.is_some(), "the next one is");
+}
+
+#[test]
 fn a_missed_backup_is_made_late_but_not_too_late() {
     // Down from before 3:00 until 3:50: made, for the time it was due.
     let plan = plan_schedule(&observed("0 3 * * *", "2026-11-21T03:50:00Z"));
