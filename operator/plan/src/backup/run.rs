@@ -236,8 +236,9 @@ fn tell(observed: &ObservedBackup, plan: &mut BackupPlan, outcome: &Outcome) {
         set_condition(&mut plan.status.conditions, condition, generation, observed.now);
     }
     plan.status.phase = Some(outcome.phase);
+    // What has ended is told here once, whatever was told of an attempt before.
     let ended = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::Failed);
-    if was.as_deref() != Some(outcome.reason.as_str()) && (ended || obstacle) {
+    if ended || (obstacle && was.as_deref() != Some(outcome.reason.as_str())) {
         let kind = if obstacle { NoteKind::Warning } else { NoteKind::Normal };
         plan.events.push(Note {
             kind,

@@ -205,6 +205,25 @@ fn a_failure_keeps_the_words_of_the_job() {
 }
 
 #[test]
+fn the_end_is_an_event_also_after_a_failed_attempt_was_one() {
+    let mut seen = observed();
+    let mut attempt = job(JobOutcome::Running, "503 SlowDown");
+    attempt.failures = 1;
+    seen.job = Some(attempt);
+    for told in [1, 0] {
+        let plan = plan_backup(&seen);
+        assert_eq!((plan.status.phase, plan.events.len()), (Some(BackupPhase::Running), told));
+        seen.backup.status = Some(plan.status);
+    }
+    seen.job = Some(job(JobOutcome::Failed, "503 SlowDown"));
+    for told in [1, 0] {
+        let plan = plan_backup(&seen);
+        assert_eq!((plan.status.phase, plan.events.len()), (Some(BackupPhase::Failed), told));
+        seen.backup.status = Some(plan.status);
+    }
+}
+
+#[test]
 fn a_strangers_job_is_left_alone() {
     let mut seen = observed();
     let mut theirs = job(JobOutcome::Succeeded, RESULT);
