@@ -43,6 +43,8 @@ pub struct ObservedBackup {
     pub job: Option<JobView>,
     /// Job `<backup>-delete`, if it exists.
     pub delete_job: Option<JobView>,
+    /// Kubernetes refused to make a Job because the whole namespace is being deleted.
+    pub namespace_terminating: bool,
 }
 
 /// What to do with the finalizer `kvnode.io/stored-object` of a backup.

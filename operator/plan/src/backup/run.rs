@@ -266,11 +266,8 @@ fn delete(observed: &ObservedBackup, plan: &mut BackupPlan) {
         plan.recheck = limits::RECHECK_REST;
         return;
     }
-    let unreachable = store_secrets(&observed.backup.spec.store)
-        .iter()
-        .find_map(|secret| secret_trouble(secret, &observed.secrets).map(|(_, message)| message));
     let context = context(observed, 0, String::new());
-    let failed = match (&observed.delete_job, unreachable) {
+    let failed = match (&observed.delete_job, unreachable(observed)) {
         (None, None) => {
             plan.job = Some(delete_job(&observed.backup, &context));
             plan.recheck = limits::RECHECK_REST;
@@ -298,4 +295,14 @@ fn delete(observed: &ObservedBackup, plan: &mut BackupPlan) {
             related: None,
         });
     }
+}
+
+/// Why no Job can delete the stored object, if none can.
+fn unreachable(observed: &ObservedBackup) -> Option<String> {
+    if observed.namespace_terminating {
+        return Some("no Job can run in a namespace that is being deleted".to_owned());
+    }
+    store_secrets(&observed.backup.spec.store)
+        .iter()
+        .find_map(|secret| secret_trouble(secret, &observed.secrets).map(|(_, message)| message))
 }

@@ -86,6 +86,7 @@ fn observed() -> ObservedBackup {
         secrets,
         job: None,
         delete_job: None,
+        namespace_terminating: false,
     }
 }
 
@@ -255,6 +256,12 @@ fn the_stored_object_goes_only_if_the_policy_says_so_and_never_wedges() {
     // Without its credentials there is no way to delete it: it stays, and the object goes.
     seen.delete_job = None;
     seen.secrets.clear();
+    let plan = plan_backup(&seen);
+    assert_eq!((plan.finalizer, plan.events.len()), (FinalizerChange::Remove, 1));
+    // Nor if no Job can be made any more, because its namespace goes.
+    seen.secrets = observed().secrets;
+    assert_eq!(plan_backup(&seen).finalizer, FinalizerChange::Keep);
+    seen.namespace_terminating = true;
     let plan = plan_backup(&seen);
     assert_eq!((plan.finalizer, plan.events.len()), (FinalizerChange::Remove, 1));
 }
