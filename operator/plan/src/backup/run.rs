@@ -84,7 +84,10 @@ fn context(observed: &ObservedBackup, members: u32, operator_secret: String) -> 
     let uid = observed.backup.metadata.uid.clone().unwrap_or_default();
     let spec = &observed.backup.spec;
     let key = object_key(&spec.store, &names, &name(observed), &uid, spec.compression);
-    JobContext { names, members, operator_secret, settings: observed.settings.clone(), key }
+    let cluster = observed.cluster.as_ref();
+    let image_pull_secrets = cluster.map(|c| c.spec.image_pull_secrets.clone()).unwrap_or_default();
+    let settings = observed.settings.clone();
+    JobContext { names, members, operator_secret, settings, key, image_pull_secrets }
 }
 
 fn has_finalizer(observed: &ObservedBackup) -> bool {

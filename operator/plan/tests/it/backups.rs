@@ -143,6 +143,25 @@ fn a_backup_becomes_a_job_and_then_a_record() {
 }
 
 #[test]
+fn its_jobs_pull_images_as_the_cluster_does() {
+    let mut seen = observed();
+    let registry = crds::store::NameRef { name: "registry".into() };
+    seen.cluster.as_mut().unwrap().spec.image_pull_secrets = vec![registry];
+    let pulls = |seen: &ObservedBackup| {
+        let pod = plan_backup(seen).job.unwrap().spec.unwrap().template.spec.unwrap();
+        pod.image_pull_secrets.map(|secrets| secrets[0].name.clone())
+    };
+    assert_eq!(pulls(&seen).as_deref(), Some("registry"));
+    seen.backup.spec.deletion_policy = crds::cluster::DeletionPolicy::Delete;
+    seen.backup.metadata.finalizers = Some(vec![STORED_OBJECT_FINALIZER.to_owned()]);
+    seen.backup.metadata.deletion_timestamp = Some(Time(now()));
+    seen.backup.status = succeeded("nightly", "core").status;
+    assert_eq!(pulls(&seen).as_deref(), Some("registry"));
+    seen.cluster = None;
+    assert_eq!(pulls(&seen), None, "a cluster that is gone has none");
+}
+
+#[test]
 fn what_stands_in_the_way_is_named_and_heals() {
     let mut seen = observed();
     seen.secrets.remove("s3-keys");
