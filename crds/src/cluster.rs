@@ -276,6 +276,10 @@ pub struct BackupSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: Option<String>,
+    /// Service account of the Job, for stores that trust it instead of a Secret. Default: that of the `EtcdBackup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account_name: Option<String>,
 }
 
 /// What the operator last observed. Nothing here is ever read back to decide.

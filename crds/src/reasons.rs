@@ -89,7 +89,7 @@ reasons! {
 
     // Backups.
     BackupFresh: "The newest backup is as new as its schedule promises." => "Nothing.",
-    BackupStale: "No backup has succeeded for longer than twice the schedule's interval." => "See the newest EtcdBackup.",
+    BackupStale: "Two backups were due since the last one that succeeded, and neither has succeeded in time." => "See the newest EtcdBackup.",
     BackupFailing: "The newest backup failed." => "See the message.",
     NoSchedule: "No EtcdBackupSchedule names this cluster." => "Create one.",
     NoBackupYet: "A schedule exists, no backup has been due yet." => "Nothing.",

@@ -155,6 +155,14 @@ fn every_alert_has_severity_texts_and_a_runbook_and_asks_for_metrics_that_exist(
 }
 
 #[test]
+fn alerts_name_the_namespace_of_the_cluster_and_not_of_the_operator() {
+    assert!(exposition().contains(r#"namespace="db""#), "the operator's own series name a namespace");
+    let monitors = read("charts/kvnode-operator/templates/monitors.yaml");
+    let service_monitor = monitors.split("\n---\n").find(|m| m.contains("kind: ServiceMonitor")).unwrap();
+    assert!(service_monitor.contains("    honorLabels: true\n"), "Prometheus would put its own in its place");
+}
+
+#[test]
 fn every_value_of_the_chart_is_documented_by_its_name() {
     let values = read("charts/kvnode-operator/values.yaml");
     let mut path: Vec<(usize, &str)> = Vec::new();

@@ -150,6 +150,7 @@ fn resolve(facts: &Facts<'_>, source: &BackupSource) -> Result<RestoreFrom, Wait
                 key: key.clone(),
                 sha256: source.sha256.clone(),
                 size_bytes: None,
+                service_account_name: source.service_account_name.clone(),
             }),
             _ => missing(
                 "spec.bootstrap.fromBackup names neither a backup nor a store with key; delete the cluster and \
@@ -174,6 +175,10 @@ fn resolve(facts: &Facts<'_>, source: &BackupSource) -> Result<RestoreFrom, Wait
             key,
             sha256: source.sha256.clone().or(status.sha256),
             size_bytes: status.stored_size_bytes,
+            service_account_name: source
+                .service_account_name
+                .clone()
+                .or_else(|| backup.spec.service_account_name.clone()),
         }),
         (Some(BackupPhase::Failed), _) => missing(
             format!("EtcdBackup {name} failed; delete this cluster and name a backup that succeeded"),

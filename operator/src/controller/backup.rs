@@ -10,18 +10,22 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
-use operator_plan::backup::{FinalizerChange, ObservedBackup, plan_backup};
+use operator_plan::backup::{BackupPlan, FinalizerChange, ObservedBackup, plan_backup};
 use operator_plan::observed::JobView;
 use operator_plan::wanted_backup_secrets;
 use serde_json::json;
 
 use super::PassError;
+use super::apply::ApplyError;
 use super::caches::Caches;
 use super::cluster::act::patch_object;
 use super::cluster::children::{self, From};
 use super::context::{Context, Newest};
 use super::report;
 use crate::metrics::BackupFigures;
+
+/// Cause in Kubernetes' answer to a creation in a namespace that is being deleted.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// The controller's own state: what it wrote last.
 #[derive(Default)]
@@ -39,13 +43,32 @@ impl State {
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(ctx: &Context, state: &State, backup: Arc<EtcdBackup>) -> Result<Duration, PassError> {
     let backup = state.newest.of(backup);
-    let namespace = backup.namespace().unwrap_or_default();
-    let observed = observe(ctx, &backup, &namespace).await?;
-    let plan = plan_backup(&observed);
+    let mut observed = observe(ctx, &backup, &backup.namespace().unwrap_or_default()).await?;
+    match carry_out(ctx, state, &backup, &plan_backup(&observed)).await {
+        Err(error) if is_namespace_terminating(&error) => {
+            observed.namespace_terminating = true;
+            carry_out(ctx, state, &backup, &plan_backup(&observed)).await
+        }
+        done => done,
+    }
+}
+
+/// Does what the plan says: the finalizer alone, or else the Job and the report.
+async fn carry_out(
+    ctx: &Context,
+    state: &State,
+    backup: &EtcdBackup,
+    plan: &BackupPlan,
+) -> Result<Duration, PassError> {
     if !ctx.leadership.held() {
         return Err(PassError::NotLeading);
     }
+    let namespace = backup.namespace().unwrap_or_default();
     if let Some(finalizers) = changed_finalizers(backup.finalizers(), plan.finalizer) {
+        if plan.finalizer == FinalizerChange::Remove {
+            // The object may be gone afterwards: this is the last pass that can tell.
+            report::events(&ctx.recorder, backup, &plan.events).await;
+        }
         // The version makes this a compare and swap: another writer's finalizer is never lost.
         let patch = json!({"metadata": {
             "uid": backup.uid(), "resourceVersion": backup.resource_version(), "finalizers": finalizers,
@@ -60,13 +83,24 @@ pub async fn pass(ctx: &Context, state: &State, backup: Arc<EtcdBackup>) -> Resu
     }
     let manager = names::FIELD_MANAGER;
     if let Some(written) =
-        report::status(&ctx.client, manager, backup.as_ref(), backup.status.as_ref(), &plan.status).await?
+        report::status(&ctx.client, manager, backup, backup.status.as_ref(), &plan.status).await?
     {
         state.newest.wrote(written);
     }
-    report::events(&ctx.recorder, backup.as_ref(), &plan.events).await;
-    measure(ctx, &backup, &namespace);
+    report::events(&ctx.recorder, backup, &plan.events).await;
+    measure(ctx, backup, &namespace);
     Ok(plan.recheck)
+}
+
+/// True if an object could not be created because its namespace is being deleted.
+fn is_namespace_terminating(error: &PassError) -> bool {
+    let PassError::Apply(ApplyError::Api { source, .. }) = error else { return false };
+    let kube::Error::Api(status) = source.as_ref() else { return false };
+    status
+        .details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .any(|cause| cause.reason == NAMESPACE_TERMINATING)
 }
 
 async fn observe(ctx: &Context, backup: &EtcdBackup, namespace: &str) -> Result<ObservedBackup, PassError> {
@@ -81,6 +115,7 @@ async fn observe(ctx: &Context, backup: &EtcdBackup, namespace: &str) -> Result<
         secrets: children::secrets(ctx, namespace, wanted, From::Caches).await?,
         job: job(names::backup_job(&backup.name_any())),
         delete_job: job(names::backup_delete_job(&backup.name_any())),
+        namespace_terminating: false,
     })
 }
 

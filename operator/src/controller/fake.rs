@@ -38,6 +38,7 @@ struct State {
     version: u64,
     writes: Vec<String>,
     watches: Vec<Watch>,
+    terminating: bool,
 }
 
 /// The API.
@@ -85,6 +86,11 @@ impl FakeApi {
         let (key, _) = parse(path);
         let object = state.objects.remove(&key).unwrap();
         state.tell("DELETED", &key, &object);
+    }
+
+    /// Every namespace is being deleted from now on: nothing new may be created.
+    pub fn terminate_namespaces(&self) {
+        self.0.lock().unwrap().terminating = true;
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Answer> {
@@ -170,6 +176,7 @@ impl State {
             return failure(StatusCode::CONFLICT, "Conflict");
         }
         match (method.as_str(), current) {
+            ("POST", _) if self.terminating => namespace_terminating(),
             ("POST", Some(_)) => failure(StatusCode::CONFLICT, "AlreadyExists"),
             ("POST", None) => reply(StatusCode::CREATED, &self.store(key, body.clone())),
             ("DELETE", Some(current)) => {
@@ -281,5 +288,17 @@ fn failure(status: StatusCode, reason: &str) -> Response<Answer> {
     reply(
         status,
         &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code}),
+    )
+}
+
+/// The answer of the real API server's admission.
+fn namespace_terminating() -> Response<Answer> {
+    let cause = json!({"reason": "NamespaceTerminating", "field": "metadata.namespace"});
+    reply(
+        StatusCode::FORBIDDEN,
+        &json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403,
+            "message": "forbidden: the namespace is being terminated", "details": {"causes": [cause]},
+        }),
     )
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::names::STORED_OBJECT_FINALIZER;
 use crds::{EtcdBackup, EtcdCluster};
 use kube::ResourceExt;
 use operator_plan::observed::Settings;
@@ -309,6 +310,65 @@ async fn a_finished_job_becomes_the_backups_status_once() {
         pass().await;
     }
     assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+const DELETE_JOB: &str = "/apis/batch/v1/namespaces/db/jobs/first-delete";
+
+/// A backup that is being deleted with what it stored, and one pass over it.
+async fn pass_over_a_deleted_backup(world: &World) {
+    world.api.put(
+        BACKUP,
+        json!({
+            "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup",
+            "metadata": {
+                "uid": "first", "deletionTimestamp": "2026-11-22T11:00:00Z", "finalizers": [STORED_OBJECT_FINALIZER],
+            },
+            "spec": {
+                "clusterRef": {"name": "core"}, "store": {"local": {"claimName": "backups"}}, "deletionPolicy": "Delete",
+            },
+            "status": {"phase": "Succeeded", "key": "k.db"},
+        }),
+    );
+    world.seen(&world.ctx.caches.backups, BACKUP).await;
+    let object: Arc<EtcdBackup> = Caches::get(&world.ctx.caches.backups, "db", "first").unwrap();
+    backup::pass(&world.ctx, &world.backups, object).await.unwrap();
+}
+
+fn finalizers(world: &World) -> Value {
+    world.api.get(BACKUP).unwrap()["metadata"]["finalizers"].clone()
+}
+
+#[tokio::test]
+async fn a_backup_that_leaves_its_object_behind_says_so_before_it_goes() {
+    let world = World::new(true).await;
+    world.api.put(
+        DELETE_JOB,
+        json!({
+            "metadata": {"labels": {"kvnode.io/cluster": "core"}, "ownerReferences": [{
+                "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup", "name": "first", "uid": "first", "controller": true,
+            }]},
+            "status": {"conditions": [{"type": "Failed", "status": "True", "message": "bucket is gone"}]},
+        }),
+    );
+    world.seen(&world.ctx.caches.jobs, DELETE_JOB).await;
+    pass_over_a_deleted_backup(&world).await;
+    let writes = world.api.take_writes();
+    assert_eq!(writes.len(), 2, "{writes:?}");
+    assert!(writes[0].starts_with("POST events/"), "{writes:?}");
+    assert_eq!(writes[1], "PATCH etcdbackups/first");
+    assert_eq!(finalizers(&world), json!([]));
+}
+
+#[tokio::test]
+async fn a_backup_does_not_hold_up_its_namespace() {
+    let world = World::new(true).await;
+    pass_over_a_deleted_backup(&world).await;
+    assert!(world.api.get(DELETE_JOB).is_some(), "what is stored is deleted first");
+    assert_eq!(finalizers(&world), json!([STORED_OBJECT_FINALIZER]));
+    let world = World::new(true).await;
+    world.api.terminate_namespaces();
+    pass_over_a_deleted_backup(&world).await;
+    assert_eq!(finalizers(&world), json!([]), "no Job can be made any more");
 }
 
 #[tokio::test]

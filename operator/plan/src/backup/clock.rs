@@ -67,13 +67,6 @@ impl Clock {
         let from = at.to_zoned(self.zone.clone());
         self.cron.find_previous_occurrence(&from, true).ok().map(|z| z.timestamp())
     }
-
-    /// Seconds between the times around `at`.
-    pub fn interval_seconds(&self, at: Timestamp) -> Option<i64> {
-        let next = self.next(at)?;
-        let after = self.next(next)?;
-        Some(after.as_second() - next.as_second())
-    }
 }
 
 #[cfg(test)]

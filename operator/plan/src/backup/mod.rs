@@ -43,6 +43,8 @@ pub struct ObservedBackup {
     pub job: Option<JobView>,
     /// Job `<backup>-delete`, if it exists.
     pub delete_job: Option<JobView>,
+    /// Kubernetes refused to make a Job because the whole namespace is being deleted.
+    pub namespace_terminating: bool,
 }
 
 /// What to do with the finalizer `kvnode.io/stored-object` of a backup.
@@ -109,7 +111,7 @@ pub struct ObservedSchedule {
     pub schedule: EtcdBackupSchedule,
     /// The cluster it names, if it exists.
     pub cluster: Option<EtcdCluster>,
-    /// Backups with the label `kvnode.io/schedule: <name>` in its namespace.
+    /// Backups with the label `kvnode.io/schedule: <name>` in its namespace, whichever cluster they are of.
     pub backups: Vec<EtcdBackup>,
 }
 

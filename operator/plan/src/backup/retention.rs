@@ -11,18 +11,23 @@ use super::schedule::scheduled_for;
 
 /// Successful backups beyond `retention.keepLast` and failed ones beyond `failedHistoryLimit`, the oldest first.
 /// What is under way or being deleted already is left alone.
-pub(super) fn expired(spec: &EtcdBackupScheduleSpec, backups: &[EtcdBackup]) -> Vec<ExpiredBackup> {
+pub(super) fn expired<'a>(
+    spec: &EtcdBackupScheduleSpec,
+    backups: impl Iterator<Item = &'a EtcdBackup>,
+) -> Vec<ExpiredBackup> {
+    let backups: Vec<_> = backups.collect();
     // Admission demands at least one; a definition of another version may not.
     let keep = usize::try_from(spec.retention.keep_last).unwrap_or(1).max(1);
     let keep_failed = usize::try_from(spec.failed_history_limit).unwrap_or(0);
-    let mut list = beyond(backups, BackupPhase::Succeeded, keep);
-    list.extend(beyond(backups, BackupPhase::Failed, keep_failed));
+    let mut list = beyond(&backups, BackupPhase::Succeeded, keep);
+    list.extend(beyond(&backups, BackupPhase::Failed, keep_failed));
     list
 }
 
-fn beyond(backups: &[EtcdBackup], phase: BackupPhase, keep: usize) -> Vec<ExpiredBackup> {
+fn beyond(backups: &[&EtcdBackup], phase: BackupPhase, keep: usize) -> Vec<ExpiredBackup> {
     let mut of_phase: Vec<&EtcdBackup> = backups
         .iter()
+        .copied()
         .filter(|b| b.status.as_ref().and_then(|s| s.phase) == Some(phase))
         .filter(|b| b.metadata.deletion_timestamp.is_none())
         .collect();

@@ -84,7 +84,10 @@ fn context(observed: &ObservedBackup, members: u32, operator_secret: String) -> 
     let uid = observed.backup.metadata.uid.clone().unwrap_or_default();
     let spec = &observed.backup.spec;
     let key = object_key(&spec.store, &names, &name(observed), &uid, spec.compression);
-    JobContext { names, members, operator_secret, settings: observed.settings.clone(), key }
+    let cluster = observed.cluster.as_ref();
+    let image_pull_secrets = cluster.map(|c| c.spec.image_pull_secrets.clone()).unwrap_or_default();
+    let settings = observed.settings.clone();
+    JobContext { names, members, operator_secret, settings, key, image_pull_secrets }
 }
 
 fn has_finalizer(observed: &ObservedBackup) -> bool {
@@ -236,8 +239,9 @@ fn tell(observed: &ObservedBackup, plan: &mut BackupPlan, outcome: &Outcome) {
         set_condition(&mut plan.status.conditions, condition, generation, observed.now);
     }
     plan.status.phase = Some(outcome.phase);
+    // What has ended is told here once, whatever was told of an attempt before.
     let ended = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::Failed);
-    if was.as_deref() != Some(outcome.reason.as_str()) && (ended || obstacle) {
+    if ended || (obstacle && was.as_deref() != Some(outcome.reason.as_str())) {
         let kind = if obstacle { NoteKind::Warning } else { NoteKind::Normal };
         plan.events.push(Note {
             kind,
@@ -265,11 +269,8 @@ fn delete(observed: &ObservedBackup, plan: &mut BackupPlan) {
         plan.recheck = limits::RECHECK_REST;
         return;
     }
-    let unreachable = store_secrets(&observed.backup.spec.store)
-        .iter()
-        .find_map(|secret| secret_trouble(secret, &observed.secrets).map(|(_, message)| message));
     let context = context(observed, 0, String::new());
-    let failed = match (&observed.delete_job, unreachable) {
+    let failed = match (&observed.delete_job, unreachable(observed)) {
         (None, None) => {
             plan.job = Some(delete_job(&observed.backup, &context));
             plan.recheck = limits::RECHECK_REST;
@@ -297,4 +298,14 @@ fn delete(observed: &ObservedBackup, plan: &mut BackupPlan) {
             related: None,
         });
     }
+}
+
+/// Why no Job can delete the stored object, if none can.
+fn unreachable(observed: &ObservedBackup) -> Option<String> {
+    if observed.namespace_terminating {
+        return Some("no Job can run in a namespace that is being deleted".to_owned());
+    }
+    store_secrets(&observed.backup.spec.store)
+        .iter()
+        .find_map(|secret| secret_trouble(secret, &observed.secrets).map(|(_, message)| message))
 }

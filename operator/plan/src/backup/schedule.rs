@@ -9,7 +9,7 @@ use crds::conditions::{ConditionStatus, ConditionType, NewCondition, set_conditi
 use crds::names::{CLUSTER_LABEL, SCHEDULE_LABEL};
 use crds::schedule::EtcdBackupScheduleStatus;
 use crds::{EtcdBackup, Reason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::clock::{Clock, ClockError};
@@ -24,7 +24,8 @@ pub const SCHEDULED_FOR_ANNOTATION: &str = "kvnode.io/scheduled-for";
 /// Everything to do about a schedule now.
 ///
 /// What was made already is told by the backups themselves, so a schedule whose status is lost makes no backup
-/// twice. A backup that is still under way is never joined by another.
+/// twice; only of one that was deleted since does status alone tell. A backup that is still under way is never
+/// joined by another.
 pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     let spec = &observed.schedule.spec;
     let mut status = observed.schedule.status.clone().unwrap_or_default();
@@ -32,7 +33,7 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     describe_backups(observed, &mut status);
     let mut plan = SchedulePlan {
         create: None,
-        delete: retention::expired(spec, &observed.backups),
+        delete: if spec.suspend { Vec::new() } else { retention::expired(spec, made(observed)) },
         status,
         events: Vec::new(),
         recheck: limits::RECHECK_IDLE,
@@ -72,6 +73,13 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
         });
     }
     plan
+}
+
+/// The backups of this schedule's cluster. Backups outlive their schedule: an earlier one of the same name may
+/// have left some of another cluster behind, which are not this one's to delete, nor say anything of its cluster.
+fn made(observed: &ObservedSchedule) -> impl Iterator<Item = &EtcdBackup> {
+    let cluster = &observed.schedule.spec.cluster_ref;
+    observed.backups.iter().filter(move |backup| backup.spec.cluster_ref == *cluster)
 }
 
 fn no(reason: Reason, message: String) -> NewCondition {
@@ -117,28 +125,26 @@ fn follow(observed: &ObservedSchedule, clock: &Clock, plan: &mut SchedulePlan) -
 
 /// A backup that comes too late is told of once, not made.
 fn skip(plan: &mut SchedulePlan, due: Timestamp, late_seconds: i64) {
-    let due = Time(due);
-    if plan.status.last_schedule_time.as_ref() == Some(&due) {
-        return;
-    }
     plan.events.push(Note {
         kind: NoteKind::Warning,
         reason: Reason::BackupSkipped,
         action: "SkipBackup",
         message: format!(
-            "the backup due at {} was missed by {late_seconds} s, more than startingDeadlineSeconds allows",
-            due.0
+            "the backup due at {due} was missed by {late_seconds} s, more than startingDeadlineSeconds allows"
         ),
         related: None,
     });
-    plan.status.last_schedule_time = Some(due);
+    plan.status.last_schedule_time = Some(Time(due));
 }
 
-/// The newest moment for which a backup was made; before the first one, when the schedule was created.
+/// The newest moment for which a backup was made or skipped, also if it was deleted since: a user's wish, or
+/// retention's, is not undone. Before the first one, when the schedule was created.
 fn covered_until(observed: &ObservedSchedule) -> Timestamp {
-    let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    let made = observed.backups.iter().filter_map(scheduled_for).max();
-    made.max(created).unwrap_or(observed.now)
+    let schedule = &observed.schedule;
+    let created = schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let told = schedule.status.as_ref().and_then(|s| s.last_schedule_time.as_ref()).map(|t| t.0);
+    let made = made(observed).filter_map(scheduled_for).max();
+    made.max(told).max(created).unwrap_or(observed.now)
 }
 
 pub(super) fn scheduled_for(backup: &EtcdBackup) -> Option<Timestamp> {
@@ -185,25 +191,32 @@ fn completed(backup: &EtcdBackup) -> Option<Timestamp> {
 }
 
 fn describe_backups(observed: &ObservedSchedule, status: &mut EtcdBackupScheduleStatus) {
-    let succeeded = observed.backups.iter().filter(|b| phase(b) == Some(BackupPhase::Succeeded));
+    let succeeded = made(observed).filter(|b| phase(b) == Some(BackupPhase::Succeeded));
     let newest = succeeded.max_by_key(|b| (completed(b), b.metadata.name.clone()));
     if let Some(newest) = newest {
         status.last_successful_time = completed(newest).map(Time);
         status.last_successful_backup = newest.metadata.name.clone();
     }
-    if let Some(made) = observed.backups.iter().filter_map(scheduled_for).max()
-        && status.last_schedule_time.as_ref().is_none_or(|t| t.0 < made)
+    if let Some(newest) = made(observed).filter_map(scheduled_for).max()
+        && status.last_schedule_time.as_ref().is_none_or(|t| t.0 < newest)
     {
-        status.last_schedule_time = Some(Time(made));
+        status.last_schedule_time = Some(Time(newest));
     }
     let running = |b: &&EtcdBackup| {
         !matches!(phase(b), Some(BackupPhase::Succeeded | BackupPhase::Failed))
             && b.metadata.deletion_timestamp.is_none()
     };
-    status.active = observed.backups.iter().find(running).and_then(|b| b.metadata.name.clone());
+    status.active = made(observed).find(running).and_then(|b| b.metadata.name.clone());
 }
 
-/// Whether the newest backup is as new as the schedule promises: twice the interval, and the time one may take.
+/// The moment by which a backup should have succeeded again after `since`: one may be missed, and the next one
+/// may take its time. Counted in times that are due, because they are not equally far apart.
+fn stale_after(clock: &Clock, since: Timestamp, timeout_seconds: i64) -> Option<Timestamp> {
+    let due = clock.next(clock.next(since)?)?;
+    due.checked_add(SignedDuration::from_secs(timeout_seconds)).ok()
+}
+
+/// Whether the newest backup is as new as the schedule promises.
 fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
     let condition = |status, reason, message: String| NewCondition {
         type_: ConditionType::BackupHealthy,
@@ -212,9 +225,7 @@ fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
         message,
     };
     let spec = &observed.schedule.spec;
-    let finished = observed
-        .backups
-        .iter()
+    let finished = made(observed)
         .filter(|b| matches!(phase(b), Some(BackupPhase::Succeeded | BackupPhase::Failed)))
         .max_by_key(|b| (scheduled_for(b), completed(b)));
     if let Some(failed) = finished.filter(|b| phase(b) == Some(BackupPhase::Failed)) {
@@ -222,18 +233,12 @@ fn healthy(observed: &ObservedSchedule, clock: Option<&Clock>) -> NewCondition {
         let message = format!("the newest backup, {name}, failed; see its conditions");
         return condition(ConditionStatus::False, Reason::BackupFailing, message);
     }
-    let interval = clock.and_then(|c| c.interval_seconds(observed.now));
-    let allowed = interval.map(|seconds| 2 * seconds + spec.timeout_seconds);
-    let succeeded = observed
-        .backups
-        .iter()
-        .filter(|b| phase(b) == Some(BackupPhase::Succeeded))
-        .filter_map(completed)
-        .max();
+    let succeeded =
+        made(observed).filter(|b| phase(b) == Some(BackupPhase::Succeeded)).filter_map(completed).max();
     let created = observed.schedule.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let since = succeeded.or(created).unwrap_or(observed.now);
-    let age = observed.now.as_second() - since.as_second();
-    if !spec.suspend && allowed.is_some_and(|allowed| age > allowed) {
+    let stale_after = clock.and_then(|c| stale_after(c, since, spec.timeout_seconds));
+    if !spec.suspend && stale_after.is_some_and(|at| at < observed.now) {
         let message = format!("no backup has succeeded since {}", whole_seconds(since));
         return condition(ConditionStatus::False, Reason::BackupStale, message);
     }

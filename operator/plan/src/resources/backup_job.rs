@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::EtcdBackup;
 use crds::names::{self, ClusterNames};
+use crds::store::NameRef;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Container, EmptyDirVolumeSource, PodSpec, PodTemplateSpec, ResourceRequirements, Volume, VolumeMount,
@@ -13,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::statefulset::{Access, mount, secret_volume};
 use super::store::{StoreAccess, store_access};
-use super::{Component, container_security, labels, pod_security};
+use super::{Component, container_security, labels, pod_security, pull_secrets};
 use crate::observed::Settings;
 
 const TLS_DIR: &str = "/etc/kvnode/tls/operator";
@@ -38,6 +39,8 @@ pub struct JobContext {
     pub settings: Settings,
     /// Full path of the stored object.
     pub key: String,
+    /// Secrets to pull the operator's image with: those of the cluster, if it exists.
+    pub image_pull_secrets: Vec<NameRef>,
 }
 
 /// The Job that takes the snapshot and stores it.
@@ -112,6 +115,7 @@ fn job(backup: &EtcdBackup, name: String, context: &JobContext, access: StoreAcc
                 metadata: Some(ObjectMeta { labels: Some(job_labels), ..ObjectMeta::default() }),
                 spec: Some(PodSpec {
                     service_account_name: backup.spec.service_account_name.clone(),
+                    image_pull_secrets: pull_secrets(&context.image_pull_secrets),
                     containers: vec![container],
                     volumes: Some(access.volumes),
                     ..job_pod()

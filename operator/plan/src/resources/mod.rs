@@ -11,7 +11,10 @@ mod store;
 use std::collections::BTreeMap;
 
 use crds::names::{APP_NAME, CLUSTER_LABEL, ClusterNames, FIELD_MANAGER};
-use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, SeccompProfile, SecurityContext};
+use crds::store::NameRef;
+use k8s_openapi::api::core::v1::{
+    Capabilities, LocalObjectReference, PodSecurityContext, SeccompProfile, SecurityContext,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use backup_job::{JobContext, backup_job, delete_job};
@@ -132,6 +135,13 @@ pub fn metadata(cluster: &ValidatedCluster, name: String, component: Component) 
         owner_references: Some(vec![owner_reference(cluster)]),
         ..ObjectMeta::default()
     }
+}
+
+/// Secrets to pull images with, as a pod names them.
+pub(crate) fn pull_secrets(secrets: &[NameRef]) -> Option<Vec<LocalObjectReference>> {
+    let named: Vec<_> =
+        secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
+    (!named.is_empty()).then_some(named)
 }
 
 /// Pod security of everything we run: the *restricted* standard.

@@ -3,15 +3,15 @@
 use crds::store::BackupStore;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, LocalObjectReference, PersistentVolumeClaim,
-    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Volume,
+    Affinity, Container, EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource,
+    PodSpec, PodTemplateSpec, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::backup_job::{job_container, job_pod};
 use super::statefulset::{Access, claim_spec, mount};
 use super::store::store_access;
-use super::{Component, container_security, labels, metadata};
+use super::{Component, container_security, labels, metadata, pull_secrets};
 use crate::observed::Settings;
 use crate::validate::ValidatedCluster;
 
@@ -35,6 +35,8 @@ pub struct RestoreFrom {
     pub sha256: Option<String>,
     /// Size in bytes it must have, if known.
     pub size_bytes: Option<i64>,
+    /// Service account of the Job, if the store trusts one instead of a Secret.
+    pub service_account_name: Option<String>,
 }
 
 /// The claim of the first member, exactly as the StatefulSet would make it. It has no owner, as the
@@ -80,12 +82,6 @@ pub fn restore_job(cluster: &ValidatedCluster, settings: &Settings, from: &Resto
     };
     let job_labels = labels(cluster.names.cluster(), Component::Restore);
     let scheduling = cluster.spec.scheduling.clone().unwrap_or_default();
-    let pull_secrets: Vec<_> = cluster
-        .spec
-        .image_pull_secrets
-        .iter()
-        .map(|secret| LocalObjectReference { name: secret.name.clone() })
-        .collect();
     Job {
         metadata: metadata(cluster, cluster.names.restore_job(), Component::Restore),
         spec: Some(JobSpec {
@@ -94,10 +90,12 @@ pub fn restore_job(cluster: &ValidatedCluster, settings: &Settings, from: &Resto
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(job_labels), ..ObjectMeta::default() }),
                 spec: Some(PodSpec {
+                    service_account_name: from.service_account_name.clone(),
                     // The volume may be bound to the first node that uses it: it must be one a member may use.
+                    affinity: scheduling.affinity.and_then(node_affinity),
                     tolerations: (!scheduling.tolerations.is_empty()).then_some(scheduling.tolerations),
                     node_selector: (!scheduling.node_selector.is_empty()).then_some(scheduling.node_selector),
-                    image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+                    image_pull_secrets: pull_secrets(&cluster.spec.image_pull_secrets),
                     init_containers: Some(vec![fetch]),
                     containers: vec![restore_container(cluster)],
                     volumes: Some(access.volumes),
@@ -108,6 +106,12 @@ pub fn restore_job(cluster: &ValidatedCluster, settings: &Settings, from: &Resto
         }),
         status: None,
     }
+}
+
+/// What is said of nodes alone: there are no members yet to be near to or apart from.
+fn node_affinity(affinity: Affinity) -> Option<Affinity> {
+    let node_affinity = Some(affinity.node_affinity?);
+    Some(Affinity { node_affinity, ..Affinity::default() })
 }
 
 fn restore_container(cluster: &ValidatedCluster) -> Container {

@@ -14,17 +14,16 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{
     Affinity, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource, EnvVar, EnvVarSource,
-    HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaim,
-    PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SecretVolumeSource, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeResourceRequirements, WeightedPodAffinityTerm,
+    HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm,
+    PodAntiAffinity, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretVolumeSource,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
 
-use super::{Component, container_security, labels, member_selector, metadata, pod_security};
+use super::{Component, container_security, labels, member_selector, metadata, pod_security, pull_secrets};
 use crate::validate::ValidatedCluster;
 
 /// Seconds a member has to hand leadership over, drain watches and sync before it is killed.
@@ -127,12 +126,6 @@ fn template_hash(template: &PodTemplateSpec) -> String {
 
 fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
     let scheduling = cluster.spec.scheduling.clone().unwrap_or_default();
-    let pull_secrets: Vec<_> = cluster
-        .spec
-        .image_pull_secrets
-        .iter()
-        .map(|secret| LocalObjectReference { name: secret.name.clone() })
-        .collect();
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -145,7 +138,7 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
         tolerations: (!scheduling.tolerations.is_empty()).then_some(scheduling.tolerations),
         node_selector: (!scheduling.node_selector.is_empty()).then_some(scheduling.node_selector),
         priority_class_name: scheduling.priority_class_name,
-        image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+        image_pull_secrets: pull_secrets(&cluster.spec.image_pull_secrets),
         containers: vec![container(cluster)],
         volumes: Some(volumes(cluster)),
         ..PodSpec::default()

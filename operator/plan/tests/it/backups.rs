@@ -86,6 +86,7 @@ fn observed() -> ObservedBackup {
         secrets,
         job: None,
         delete_job: None,
+        namespace_terminating: false,
     }
 }
 
@@ -139,6 +140,25 @@ fn a_backup_becomes_a_job_and_then_a_record() {
         let again = plan_backup(&seen);
         assert_eq!((again.status, again.events.len(), again.job), (status.clone(), 0, None));
     }
+}
+
+#[test]
+fn its_jobs_pull_images_as_the_cluster_does() {
+    let mut seen = observed();
+    let registry = crds::store::NameRef { name: "registry".into() };
+    seen.cluster.as_mut().unwrap().spec.image_pull_secrets = vec![registry];
+    let pulls = |seen: &ObservedBackup| {
+        let pod = plan_backup(seen).job.unwrap().spec.unwrap().template.spec.unwrap();
+        pod.image_pull_secrets.map(|secrets| secrets[0].name.clone())
+    };
+    assert_eq!(pulls(&seen).as_deref(), Some("registry"));
+    seen.backup.spec.deletion_policy = crds::cluster::DeletionPolicy::Delete;
+    seen.backup.metadata.finalizers = Some(vec![STORED_OBJECT_FINALIZER.to_owned()]);
+    seen.backup.metadata.deletion_timestamp = Some(Time(now()));
+    seen.backup.status = succeeded("nightly", "core").status;
+    assert_eq!(pulls(&seen).as_deref(), Some("registry"));
+    seen.cluster = None;
+    assert_eq!(pulls(&seen), None, "a cluster that is gone has none");
 }
 
 #[test]
@@ -205,6 +225,25 @@ fn a_failure_keeps_the_words_of_the_job() {
 }
 
 #[test]
+fn the_end_is_an_event_also_after_a_failed_attempt_was_one() {
+    let mut seen = observed();
+    let mut attempt = job(JobOutcome::Running, "503 SlowDown");
+    attempt.failures = 1;
+    seen.job = Some(attempt);
+    for told in [1, 0] {
+        let plan = plan_backup(&seen);
+        assert_eq!((plan.status.phase, plan.events.len()), (Some(BackupPhase::Running), told));
+        seen.backup.status = Some(plan.status);
+    }
+    seen.job = Some(job(JobOutcome::Failed, "503 SlowDown"));
+    for told in [1, 0] {
+        let plan = plan_backup(&seen);
+        assert_eq!((plan.status.phase, plan.events.len()), (Some(BackupPhase::Failed), told));
+        seen.backup.status = Some(plan.status);
+    }
+}
+
+#[test]
 fn a_strangers_job_is_left_alone() {
     let mut seen = observed();
     let mut theirs = job(JobOutcome::Succeeded, RESULT);
@@ -236,6 +275,12 @@ fn the_stored_object_goes_only_if_the_policy_says_so_and_never_wedges() {
     // Without its credentials there is no way to delete it: it stays, and the object goes.
     seen.delete_job = None;
     seen.secrets.clear();
+    let plan = plan_backup(&seen);
+    assert_eq!((plan.finalizer, plan.events.len()), (FinalizerChange::Remove, 1));
+    // Nor if no Job can be made any more, because its namespace goes.
+    seen.secrets = observed().secrets;
+    assert_eq!(plan_backup(&seen).finalizer, FinalizerChange::Keep);
+    seen.namespace_terminating = true;
     let plan = plan_backup(&seen);
     assert_eq!((plan.finalizer, plan.events.len()), (FinalizerChange::Remove, 1));
 }

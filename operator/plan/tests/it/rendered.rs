@@ -41,6 +41,7 @@ fn backup_and_restore_jobs() {
         operator_secret: "core-operator-tls".into(),
         settings: settings(),
         key: "db/core/nightly.db".into(),
+        image_pull_secrets: Vec::new(),
     };
     compare("backup-job.yaml", &resources::backup_job(&backup, &context));
     compare("delete-job.yaml", &resources::delete_job(&backup, &context));
@@ -49,8 +50,49 @@ fn backup_and_restore_jobs() {
         key: "db/core/nightly.db".into(),
         sha256: Some("ab".repeat(32)),
         size_bytes: Some(4096),
+        service_account_name: None,
     };
     compare("restore-job.yaml", &resources::restore_job(&cluster, &settings(), &from));
+}
+
+#[test]
+fn a_restore_runs_where_members_may_and_as_who_made_the_backup() {
+    let mut world = World::new(spec(3));
+    world.cluster.spec = serde_json::from_value(serde_json::json!({
+        "replicas": 3,
+        "imagePullSecrets": [{"name": "registry"}],
+        "scheduling": {"affinity": {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "pool", "operator": "In", "values": ["db"]}]},
+            ]}},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {}},
+            ]},
+        }},
+        "bootstrap": {"fromBackup": {"backupRef": {"name": "nightly"}}},
+    }))
+    .unwrap();
+    let mut backup = succeeded("nightly", "core");
+    backup.spec.service_account_name = Some("trusted".into());
+    world.backups.push(backup);
+    let mut pod = |own: Option<&str>| {
+        let from = &mut world.cluster.spec.bootstrap.as_mut().unwrap().from_backup;
+        from.service_account_name = own.map(str::to_owned);
+        let mut world = world.clone();
+        let job = (0..10).find_map(|_| {
+            let job = world.pass().objects.and_then(|objects| objects.restore_job);
+            world.tick();
+            job
+        });
+        job.expect("a restore Job").spec.unwrap().template.spec.unwrap()
+    };
+    let restore = pod(None);
+    assert_eq!(restore.service_account_name.as_deref(), Some("trusted"));
+    assert_eq!(restore.image_pull_secrets.unwrap()[0].name, "registry");
+    let affinity = restore.affinity.unwrap();
+    assert!(affinity.node_affinity.is_some(), "its volume may be bound to the first node that uses it");
+    assert!(affinity.pod_anti_affinity.is_none(), "there are no members to be apart from");
+    assert_eq!(pod(Some("reader")).service_account_name.as_deref(), Some("reader"), "the cluster's own wins");
 }
 
 #[test]

@@ -83,6 +83,24 @@ fn a_due_backup_is_made_once() {
 }
 
 #[test]
+fn a_deleted_backup_is_not_made_again() {
+    let mut seen = observed("0 3 * * *", "2026-11-21T03:00:00Z");
+    seen.schedule.spec.failed_history_limit = 0;
+    let made = plan_schedule(&seen);
+    seen.schedule.status = Some(made.status.clone());
+    // It fails, and no failed one is kept: it goes at once.
+    seen.now = at("2026-11-21T03:02:00Z");
+    seen.backups = vec![stored(&made, Some(BackupPhase::Failed))];
+    let expiring = plan_schedule(&seen);
+    assert_eq!(expiring.delete.len(), 1);
+    seen.schedule.status = Some(expiring.status);
+    seen.backups.clear();
+    assert_eq!(plan_schedule(&seen).create, None);
+    seen.now = at("2026-11-22T03:00:00Z");
+    assert!(plan_schedule(&seen).create.is_some(), "the next one is");
+}
+
+#[test]
 fn a_missed_backup_is_made_late_but_not_too_late() {
     // Down from before 3:00 until 3:50: made, for the time it was due.
     let plan = plan_schedule(&observed("0 3 * * *", "2026-11-21T03:50:00Z"));
@@ -150,6 +168,70 @@ fn health_is_the_newest_backup_and_its_age() {
     let (reason, message) = condition(&plan, ConditionType::BackupHealthy);
     assert_eq!(reason, "BackupFailing");
     assert!(message.contains("nightly-2611220300"));
+}
+
+#[test]
+fn a_backup_is_stale_when_two_were_due_since_and_not_before() {
+    let reason = |cron: &str, now: &str| {
+        let mut seen = observed(cron, "2026-11-20T03:00:00Z");
+        seen.schedule.metadata.creation_timestamp = Some(Time(at("2026-11-19T12:00:00Z")));
+        let mut done = stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded));
+        done.status.as_mut().unwrap().completed_at = Some(Time(at("2026-11-20T03:01:00Z")));
+        seen.backups = vec![done];
+        seen.now = at(now);
+        condition(&plan_schedule(&seen), ConditionType::BackupHealthy).0
+    };
+    // Made on a Friday; the time one may take is an hour.
+    for (cron, now, is) in [
+        ("0 3 * * 1-5", "2026-11-22T05:00:00Z", "BackupFresh"),
+        ("0 3 * * 1-5", "2026-11-24T04:00:00Z", "BackupFresh"),
+        ("0 3 * * 1-5", "2026-11-24T04:00:01Z", "BackupStale"),
+        ("0 3 * * *", "2026-11-22T04:00:00Z", "BackupFresh"),
+        ("0 3 * * *", "2026-11-22T04:00:01Z", "BackupStale"),
+    ] {
+        assert_eq!(reason(cron, now), is, "{cron} at {now}");
+    }
+}
+
+/// One of this schedule's for each day, the newest last, all successful.
+fn days(first: u32, last: u32) -> Vec<EtcdBackup> {
+    let of_day = |day: u32| {
+        let seen = observed("0 3 * * *", &format!("2026-11-{day}T03:00:00Z"));
+        stored(&plan_schedule(&seen), Some(BackupPhase::Succeeded))
+    };
+    (first..=last).map(of_day).collect()
+}
+
+#[test]
+fn backups_of_another_cluster_are_neither_deleted_nor_counted() {
+    // Left behind by a schedule of the same name that covered another cluster.
+    let mut theirs = days(21, 25);
+    theirs.iter_mut().for_each(|b| b.spec.cluster_ref.name = "other".into());
+    let mut seen = observed("0 3 * * *", "2026-11-26T02:00:00Z");
+    seen.schedule.metadata.creation_timestamp = Some(Time(at("2026-11-26T01:00:00Z")));
+    seen.backups.clone_from(&theirs);
+    let plan = plan_schedule(&seen);
+    assert!(plan.delete.is_empty(), "{:?}", plan.delete);
+    assert_eq!(
+        (plan.status.last_successful_time.clone(), plan.status.last_schedule_time.clone()),
+        (None, None)
+    );
+    assert_eq!(condition(&plan, ConditionType::BackupHealthy).0, "NoBackupYet");
+    // Its own ones take no place from them either.
+    seen.backups.extend(days(26, 29));
+    let gone: Vec<_> = plan_schedule(&seen).delete.into_iter().map(|expired| expired.name).collect();
+    assert_eq!(gone, ["nightly-2611260300", "nightly-2611270300"]);
+}
+
+#[test]
+fn a_suspended_schedule_deletes_nothing() {
+    let mut seen = observed("0 3 * * *", "2026-11-25T12:00:00Z");
+    seen.backups = days(21, 25);
+    seen.schedule.spec.suspend = true;
+    let plan = plan_schedule(&seen);
+    assert!(plan.delete.is_empty() && plan.events.is_empty());
+    seen.schedule.spec.suspend = false;
+    assert_eq!(plan_schedule(&seen).delete.len(), 3);
 }
 
 #[test]
