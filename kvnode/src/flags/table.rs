@@ -236,7 +236,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Checks Value "downgrade-check-time" = "5s", ignored "the members of the older version end a downgrade, when they lead", |_, v| duration(v).map(drop)),
     flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false, as etcd's; /metrics lists them.", into!(features, Features::read)),
     // Misc.
-    flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys; where given, flags and variables do not count.", into!(config_file, some_path)),
+    flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys, of which unknown ones are skipped; where given, flags and variables do not count.", into!(config_file, some_path)),
     flag!(Misc Switch "enable-grpc-gateway" = "true", "Serve the API as HTTP with JSON, too.", into!(enable_grpc_gateway, boolean)),
     flag!(Misc Value "v2-deprecation" = "write-only", ignored "there is no v2 store", v2_deprecation),
     // Own.
