@@ -28,8 +28,6 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
     bindable("listen-client-urls", &config.listen_client_urls)?;
     bindable("listen-client-http-urls", &config.listen_client_http_urls)?;
     bindable("listen-metrics-urls", &config.listen_metrics_urls)?;
-    required("listen-peer-urls", &config.listen_peer_urls)?;
-    required("listen-client-urls", &config.listen_client_urls)?;
     reachable("initial-advertise-peer-urls", &config.initial_advertise_peer_urls)?;
     reachable("advertise-client-urls", &config.advertise_client_urls)?;
     discovery(config)?;
@@ -52,10 +50,6 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Conflict(why.into()))
 }
 
-fn required(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
-    if urls.is_empty() { refuse(format!("--{flag} must not be empty")) } else { Ok(()) }
-}
-
 fn bindable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
     for url in urls {
         let named = matches!(url.address(), Address::Tcp { host, .. } if host != "localhost");
@@ -67,7 +61,6 @@ fn bindable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
 }
 
 fn reachable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
-    required(flag, urls)?;
     for url in urls {
         if matches!(url.address(), Address::Tcp { host, .. } if host.is_empty()) {
             return refuse(format!("--{flag} {url:?} must be \"host:port\" (unexpected empty host)"));
@@ -151,6 +144,9 @@ fn timing(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn log(config: &mut LogConfig) -> Result<(), ConfigError> {
+    if config.outputs.is_empty() {
+        return refuse("--log-outputs must not be empty");
+    }
     if config.outputs.len() > 1 && config.outputs.iter().any(|output| output == "default") {
         return refuse("--log-outputs: multi logoutput for \"default\" is not supported yet");
     }
@@ -177,6 +173,7 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
         },
         ("revision", Some(revisions)) => Ok(AutoCompaction::Revision(revisions.into())),
         ("revision", None) => Err(bad("revision mode takes a number of revisions".to_owned())),
+        ("", _) => refuse("undefined --auto-compaction-mode, use periodic or revision"),
         _ => refuse(format!("unknown --auto-compaction-mode {mode:?}, use periodic or revision")),
     }
 }

@@ -32,6 +32,9 @@ fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
+/// Keys of which an empty text says nothing, while their flags refuse one.
+const NEED_NO_TEXT: &[&str] = &["backend-bbolt-freelist-type", "initial-cluster-state", "v2-deprecation"];
+
 /// Reads one entry: where it stands, its key in lower case, its value.
 type ReadEntry = fn(&mut Reader<'_>, &str, &str, &Value) -> Result<(), String>;
 
@@ -70,6 +73,9 @@ impl Reader<'_> {
         let Some(flag) = super::find(flag) else { return self.skip(path) };
         let said = |why| format!("{path}: {why}");
         let Some(text) = text(value).map_err(said)? else { return Ok(()) };
+        if text.is_empty() && NEED_NO_TEXT.contains(&flag.name) {
+            return Ok(());
+        }
         let set = (flag.set)(self.config, &text).or_else(|why| match value {
             // A number where a duration belongs: Go's count of nanoseconds.
             Value::Number(number) => (flag.set)(self.config, &format!("{number}ns")).map_err(|_| why),
@@ -85,6 +91,7 @@ impl Reader<'_> {
 fn text(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
+        Value::Array(items) if items.is_empty() => Ok(None),
         Value::Bool(on) => Ok(Some(on.to_string())),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::String(text) => Ok(Some(text.clone())),
@@ -170,8 +177,9 @@ mod tests {
     fn read(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::defaults();
         super::read(&mut config, Path::new("/etc/kv.yaml"), text)?;
+        config.config_file = Some("/etc/kv.yaml".into());
         super::super::check::complete(&mut config)?;
-        Ok(config)
+        Ok(Config { config_file: None, ..config })
     }
 
     #[test]
@@ -246,6 +254,36 @@ mod tests {
     fn an_empty_file_is_the_defaults() {
         for text in ["", "# nothing\n", "---\n"] {
             assert_eq!(read(text).unwrap(), Config::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_leaves_the_default() {
+        let keys = [
+            "auto-compaction-retention",
+            "advertise-client-urls",
+            "backend-bbolt-freelist-type",
+            "feature-gates",
+            "initial-advertise-peer-urls",
+            "initial-cluster-state",
+            "listen-client-http-urls",
+            "listen-client-urls",
+            "listen-metrics-urls",
+            "listen-peer-urls",
+            "log-format",
+            "log-level",
+            "metrics",
+            "tls-max-version",
+            "tls-min-version",
+            "v2-deprecation",
+        ];
+        for line in keys.map(|key| format!("{key}: \"\"")).into_iter().chain(["log-outputs: []".to_owned()]) {
+            let config = read(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(Config { explicit: Default::default(), ..config }, Config::default(), "{line}");
+        }
+        for key in ["log-outputs", "auto-compaction-mode"] {
+            let error = read(&format!("{key}: \"\"")).unwrap_err().to_string();
+            assert!(error.contains(&format!("--{key}")), "{error}");
         }
     }
 

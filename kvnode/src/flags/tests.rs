@@ -53,6 +53,22 @@ fn every_spelling_that_go_reads_is_read() {
 }
 
 #[test]
+fn an_empty_value_leaves_the_default() {
+    for text in [
+        "--tls-min-version= --tls-max-version=",
+        "--log-format= --log-level= --metrics=",
+        "--listen-peer-urls= --initial-advertise-peer-urls= --listen-metrics-urls= --listen-client-http-urls=",
+        "--listen-client-urls= --advertise-client-urls=",
+        "--auto-compaction-retention=",
+    ] {
+        let config = Config { explicit: Default::default(), ..served(text) };
+        assert_eq!(config, Config::default(), "{text}");
+    }
+    assert_eq!(served("--tls-min-version=").tls_min_version, TlsVersion::Tls12);
+    assert_eq!(served("--log-level=WARN").log.level, LogLevel::Warn);
+}
+
+#[test]
 fn what_kubeadm_writes_is_understood() {
     let config = served(
         "--advertise-client-urls=https://10.0.0.1:2379 --cert-file=s.crt --client-cert-auth=true --data-dir=/var/lib/etcd \
@@ -98,10 +114,13 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--feature-gates=Flying=true", 2, "unrecognized feature gate: Flying"),
         ("--listen-client-urls=http://0.0.0.0:1", 1, "--advertise-client-urls is required"),
         ("--listen-peer-urls=http://example.org:1", 1, "--listen-peer-urls: expected IP"),
-        ("--listen-peer-urls=", 1, "--listen-peer-urls must not be empty"),
+        ("--listen-client-urls=", 1, "--advertise-client-urls is required"),
+        ("--log-outputs=", 1, "--log-outputs must not be empty"),
+        ("--initial-cluster-state=", 2, "use one of new, existing"),
         ("--heartbeat-interval=500", 1, "at least as 5 times"),
         ("--election-timeout=60000", 1, "too long"),
         ("--initial-cluster=a", 1, "--initial-cluster"),
+        ("--auto-compaction-mode=", 1, "undefined --auto-compaction-mode"),
         ("--auto-compaction-mode=never", 1, "--auto-compaction-mode"),
         ("--auto-compaction-mode=revision --auto-compaction-retention=1h", 1, "--auto-compaction-retention"),
         ("--cert-file=a", 1, "--key-file"),
