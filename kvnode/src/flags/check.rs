@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ConfigError,
     config::{AutoCompaction, Config, LogConfig, TlsVersion},
-    url::{Address, Url},
+    url::{Address, Security, Url},
     value,
 };
 use crate::log::rotation;
@@ -39,6 +39,7 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
         return refuse("--feature-gates: LeaseCheckpointPersist requires LeaseCheckpoint");
     }
     tls(config)?;
+    config.notes.extend(unauthenticated(config));
     log(&mut config.log)?;
     if config.ticket_file.is_some() && config.ticket_holder.is_empty() {
         return refuse("--ticket-file needs --ticket-holder, the pod UID that a ticket must name");
@@ -178,6 +179,23 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
     }
 }
 
+/// Notes of URLs at which no certificate is asked for, though one should be. The words are etcd's.
+fn unauthenticated(config: &Config) -> Vec<String> {
+    let clients = config.listen_client_urls.iter().chain(&config.listen_client_http_urls);
+    let clients = clients.map(|url| (url, &config.client_tls, "http or unix", "--client-cert-auth"));
+    let peers = config.listen_peer_urls.iter();
+    let peers = peers.map(|url| (url, &config.peer_tls, "HTTP", "--peer-client-cert-auth"));
+    clients
+        .chain(peers)
+        .filter(|(url, files, ..)| files.client_cert_auth && url.security() == Security::Plain)
+        .map(|(url, _, schemes, flag)| {
+            format!(
+                "scheme is {schemes} while {flag} is enabled; ignoring client cert auth for this URL: {url}"
+            )
+        })
+        .collect()
+}
+
 fn tls(config: &Config) -> Result<(), ConfigError> {
     if config.tls_min_version > config.tls_max_version {
         return refuse("--tls-min-version is greater than --tls-max-version");
@@ -197,9 +215,6 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
                 "--{prefix}cert-file and --{prefix}key-file must both be present or both absent"
             ));
         }
-        if files.client_cert_auth && files.trusted_ca.is_none() && !files.auto {
-            return refuse(format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file"));
-        }
         if !files.allowed_cns.is_empty() && !files.allowed_hostnames.is_empty() {
             return refuse(format!(
                 "--{prefix}cert-allowed-cn and --{prefix}cert-allowed-hostname exclude each other"
@@ -213,7 +228,7 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
         ("listen-peer-urls", "peer-cert-file", &config.listen_peer_urls, &config.peer_tls),
     ];
     for (flag, cert_flag, urls, files) in listeners {
-        let secure = urls.iter().find(|url| url.security() == super::url::Security::Tls);
+        let secure = urls.iter().find(|url| url.security() == Security::Tls);
         if let Some(url) = secure
             && files.cert.is_none()
             && !files.auto

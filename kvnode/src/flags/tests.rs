@@ -124,7 +124,6 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--auto-compaction-mode=never", 1, "--auto-compaction-mode"),
         ("--auto-compaction-mode=revision --auto-compaction-retention=1h", 1, "--auto-compaction-retention"),
         ("--cert-file=a", 1, "--key-file"),
-        ("--peer-client-cert-auth", 1, "--peer-trusted-ca-file"),
         ("--listen-peer-urls=https://127.0.0.1:1", 1, "--peer-cert-file"),
         (
             "--listen-metrics-urls=https://127.0.0.1:1",
@@ -143,6 +142,23 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         assert!(error.to_string().contains(part), "{text}: {error}");
         assert_eq!(error.to_string().lines().count(), 1, "{text}");
     }
+}
+
+#[test]
+fn certificates_that_nobody_asks_for_are_told_of() {
+    let notes = |text| served(text).notes;
+    assert_eq!(
+        notes("--client-cert-auth --peer-client-cert-auth"),
+        [
+            "scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL: \
+             http://localhost:2379",
+            "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL: \
+             http://localhost:2380",
+        ]
+    );
+    let secure = "--client-cert-auth --cert-file=a --key-file=b --advertise-client-urls=https://localhost:1 \
+                  --listen-client-urls=https://localhost:1";
+    assert!(notes(secure).is_empty());
 }
 
 #[test]
