@@ -100,9 +100,14 @@ fn discovery(config: &mut Config) -> Result<(), ConfigError> {
 /// The members at bootstrap: as told, or this member alone.
 fn initial_cluster(config: &Config) -> Result<BTreeMap<String, Vec<Url>>, ConfigError> {
     if config.initial_cluster_text.is_empty() {
-        return Ok(BTreeMap::from([(config.name.clone(), config.initial_advertise_peer_urls.clone())]));
+        return Ok(alone(config));
     }
     members("initial-cluster", &config.initial_cluster_text)
+}
+
+/// This member, where it was not told of any.
+pub(super) fn alone(config: &Config) -> BTreeMap<String, Vec<Url>> {
+    BTreeMap::from([(config.name.clone(), config.initial_advertise_peer_urls.clone())])
 }
 
 /// Reads `name=url,name=url`; a name may come more than once.

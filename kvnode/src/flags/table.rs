@@ -162,11 +162,11 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Limits Value "raft-read-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
     flag!(Limits Value "raft-write-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
     // Clustering.
-    flag!(Clustering Value "initial-advertise-peer-urls" = "http://localhost:2380", "This member's peer URLs as told to the others.", urls!(initial_advertise_peer_urls)),
+    flag!(Clustering Value "initial-advertise-peer-urls" = "http://localhost:2380", "This member's peer URLs as told to the others; the default gives way to this machine's address if it listens on 0.0.0.0.", urls!(initial_advertise_peer_urls)),
     flag!(Clustering Value "initial-cluster" = "", "Members of a new cluster, as name=url,name=url; this member alone when empty.", into!(initial_cluster_text, text)),
     flag!(Clustering Value "initial-cluster-state" = "new", "'new' to form a cluster, 'existing' to join one; ignored once data exists.", cluster_state),
     flag!(Clustering Value "initial-cluster-token" = "etcd-cluster", "Token that tells this cluster from others with the same URLs.", into!(initial_cluster_token, text)),
-    flag!(Clustering Value "advertise-client-urls" = "http://localhost:2379", "This member's client URLs as told to clients.", urls!(advertise_client_urls)),
+    flag!(Clustering Value "advertise-client-urls" = "http://localhost:2379", "This member's client URLs as told to clients; the default gives way to this machine's address if it listens on 0.0.0.0.", urls!(advertise_client_urls)),
     flag!(Clustering Switch "strict-reconfig-check" = "true", "Refuse membership changes that would lose quorum.", into!(strict_reconfig_check, boolean)),
     flag!(Clustering Switch "pre-vote" = "true", "Ask before an election whether it could be won.", into!(pre_vote, boolean)),
     flag!(Clustering Value "max-learners" = "1", "Learners allowed at a time.", into!(max_learners, number)),

@@ -52,6 +52,23 @@ fn a_key_of_the_configuration_file_that_nothing_knows_is_told_of() {
 }
 
 #[test]
+fn a_member_that_listens_on_all_addresses_advertises_that_of_the_machine() {
+    let [port] = free_ports();
+    let member = Member::start_with(Options::with(&[
+        &format!("--listen-client-urls=http://0.0.0.0:{port}"),
+        "--advertise-client-urls=http://localhost:2379",
+    ]));
+    let line = member.wait_for_log("default host");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    // A machine without a network has no address.
+    let Some(host) = line["host"].as_str() else {
+        return assert_eq!(line["msg"], "failed to detect default host");
+    };
+    let start = member.wait_for_log("starting an etcd server");
+    assert!(start.contains(&format!("\"advertise-client-urls\":\"http://{host}:{port}\"")), "{start}");
+}
+
+#[test]
 fn a_port_in_use_is_named_and_nothing_is_written() {
     let first = Member::start();
     let url = format!("http://127.0.0.1:{}", first.client_port);
