@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod client;
 mod compactor;
+pub mod default_host;
 pub mod flags;
 pub mod limits;
 pub mod log;

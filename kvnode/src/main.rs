@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use kvnode::{
-    flags::{self, Command, Config, ConfigError, snapshot, usage},
+    default_host,
+    flags::{self, Command, Config, ConfigError, advertise, snapshot, usage},
     log,
     node::StopReason,
     run::{self, Ended},
@@ -42,10 +43,16 @@ fn refuse(error: &ConfigError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(mut config: Config) -> ExitCode {
+    let host = advertise::this_machine(&mut config, default_host::find);
     if let Err(error) = log::install(&config.log) {
         eprintln!("{error}");
         return ExitCode::FAILURE;
+    }
+    match host {
+        Ok(Some(host)) => tracing::info!(%host, "detected default host for advertise"),
+        Ok(None) => {}
+        Err(error) => tracing::info!(%error, "failed to detect default host"),
     }
     match run::run(config) {
         Ok(Ended::Signal(signal)) => end_by(signal),

@@ -199,6 +199,7 @@ impl Member {
                  ignored if provided"
             );
         }
+        config.notes.iter().for_each(|note| warn!("{note}"));
         let texts = |urls: &[Url]| urls.iter().map(Url::as_str).collect::<Vec<_>>().join(",");
         info!(
             "etcd-version" = ETCD_VERSION,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ConfigError,
     config::{AutoCompaction, Config, LogConfig, TlsVersion},
-    url::{Address, Url},
+    url::{Address, Security, Url},
     value,
 };
 use crate::log::rotation;
@@ -28,8 +28,6 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
     bindable("listen-client-urls", &config.listen_client_urls)?;
     bindable("listen-client-http-urls", &config.listen_client_http_urls)?;
     bindable("listen-metrics-urls", &config.listen_metrics_urls)?;
-    required("listen-peer-urls", &config.listen_peer_urls)?;
-    required("listen-client-urls", &config.listen_client_urls)?;
     reachable("initial-advertise-peer-urls", &config.initial_advertise_peer_urls)?;
     reachable("advertise-client-urls", &config.advertise_client_urls)?;
     discovery(config)?;
@@ -41,6 +39,7 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
         return refuse("--feature-gates: LeaseCheckpointPersist requires LeaseCheckpoint");
     }
     tls(config)?;
+    config.notes.extend(unauthenticated(config));
     log(&mut config.log)?;
     if config.ticket_file.is_some() && config.ticket_holder.is_empty() {
         return refuse("--ticket-file needs --ticket-holder, the pod UID that a ticket must name");
@@ -50,10 +49,6 @@ pub(super) fn complete(config: &mut Config) -> Result<(), ConfigError> {
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Conflict(why.into()))
-}
-
-fn required(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
-    if urls.is_empty() { refuse(format!("--{flag} must not be empty")) } else { Ok(()) }
 }
 
 fn bindable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
@@ -67,7 +62,6 @@ fn bindable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
 }
 
 fn reachable(flag: &str, urls: &[Url]) -> Result<(), ConfigError> {
-    required(flag, urls)?;
     for url in urls {
         if matches!(url.address(), Address::Tcp { host, .. } if host.is_empty()) {
             return refuse(format!("--{flag} {url:?} must be \"host:port\" (unexpected empty host)"));
@@ -106,9 +100,14 @@ fn discovery(config: &mut Config) -> Result<(), ConfigError> {
 /// The members at bootstrap: as told, or this member alone.
 fn initial_cluster(config: &Config) -> Result<BTreeMap<String, Vec<Url>>, ConfigError> {
     if config.initial_cluster_text.is_empty() {
-        return Ok(BTreeMap::from([(config.name.clone(), config.initial_advertise_peer_urls.clone())]));
+        return Ok(alone(config));
     }
     members("initial-cluster", &config.initial_cluster_text)
+}
+
+/// This member, where it was not told of any.
+pub(super) fn alone(config: &Config) -> BTreeMap<String, Vec<Url>> {
+    BTreeMap::from([(config.name.clone(), config.initial_advertise_peer_urls.clone())])
 }
 
 /// Reads `name=url,name=url`; a name may come more than once.
@@ -151,6 +150,9 @@ fn timing(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn log(config: &mut LogConfig) -> Result<(), ConfigError> {
+    if config.outputs.is_empty() {
+        return refuse("--log-outputs must not be empty");
+    }
     if config.outputs.len() > 1 && config.outputs.iter().any(|output| output == "default") {
         return refuse("--log-outputs: multi logoutput for \"default\" is not supported yet");
     }
@@ -177,8 +179,26 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
         },
         ("revision", Some(revisions)) => Ok(AutoCompaction::Revision(revisions.into())),
         ("revision", None) => Err(bad("revision mode takes a number of revisions".to_owned())),
+        ("", _) => refuse("undefined --auto-compaction-mode, use periodic or revision"),
         _ => refuse(format!("unknown --auto-compaction-mode {mode:?}, use periodic or revision")),
     }
+}
+
+/// Notes of URLs at which no certificate is asked for, though one should be. The words are etcd's.
+fn unauthenticated(config: &Config) -> Vec<String> {
+    let clients = config.listen_client_urls.iter().chain(&config.listen_client_http_urls);
+    let clients = clients.map(|url| (url, &config.client_tls, "http or unix", "--client-cert-auth"));
+    let peers = config.listen_peer_urls.iter();
+    let peers = peers.map(|url| (url, &config.peer_tls, "HTTP", "--peer-client-cert-auth"));
+    clients
+        .chain(peers)
+        .filter(|(url, files, ..)| files.client_cert_auth && url.security() == Security::Plain)
+        .map(|(url, _, schemes, flag)| {
+            format!(
+                "scheme is {schemes} while {flag} is enabled; ignoring client cert auth for this URL: {url}"
+            )
+        })
+        .collect()
 }
 
 fn tls(config: &Config) -> Result<(), ConfigError> {
@@ -200,9 +220,6 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
                 "--{prefix}cert-file and --{prefix}key-file must both be present or both absent"
             ));
         }
-        if files.client_cert_auth && files.trusted_ca.is_none() && !files.auto {
-            return refuse(format!("--{prefix}client-cert-auth needs --{prefix}trusted-ca-file"));
-        }
         if !files.allowed_cns.is_empty() && !files.allowed_hostnames.is_empty() {
             return refuse(format!(
                 "--{prefix}cert-allowed-cn and --{prefix}cert-allowed-hostname exclude each other"
@@ -216,7 +233,7 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
         ("listen-peer-urls", "peer-cert-file", &config.listen_peer_urls, &config.peer_tls),
     ];
     for (flag, cert_flag, urls, files) in listeners {
-        let secure = urls.iter().find(|url| url.security() == super::url::Security::Tls);
+        let secure = urls.iter().find(|url| url.security() == Security::Tls);
         if let Some(url) = secure
             && files.cert.is_none()
             && !files.auto

@@ -112,6 +112,8 @@ pub struct Config {
     pub config_file: Option<PathBuf>,
     /// Names of the flags that were given, on the command line, by environment or in the file.
     pub explicit: BTreeSet<&'static str>,
+    /// What to warn of at start.
+    pub notes: Vec<String>,
     /// `--initial-cluster` as given; parsed when every flag is known.
     pub(super) initial_cluster_text: String,
     pub(super) auto_compaction_mode: String,
@@ -379,6 +381,7 @@ impl Config {
             features: Features::default(),
             config_file: None,
             explicit: BTreeSet::new(),
+            notes: Vec::new(),
             initial_cluster_text: String::new(),
             auto_compaction_mode: String::new(),
             auto_compaction_retention: String::new(),

@@ -6,51 +6,24 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use serde_saphyr::DuplicateKeyPolicy;
 
 use super::{ConfigError, config::Config, value};
 
-/// Reads one key of a group.
-type ReadKey = fn(&mut Config, &str, &Value) -> Result<(), String>;
-
-/// Keys that etcd knows and that have no flag: one key for what several flags say.
-const GROUPS: &[(&str, ReadKey)] = &[
-    ("client-transport-security", |config, key, value| security(config, Side::Client, key, value)),
-    ("peer-transport-security", |config, key, value| security(config, Side::Peer, key, value)),
-    ("socket-options", |config, key, value| set(config, &format!("socket-{key}"), value)),
-    ("discovery-config", |config, key, value| discovery(config, key, value)),
-];
-
-/// Keys of former versions that many files still have, since etcd's sample has them. None of them means anything now.
-const FORMER: &[&str] = &[
-    "debug",
-    "discovery",
-    "discovery-fallback",
-    "discovery-proxy",
-    "enable-v2",
-    "log-package-levels",
-    "proxy",
-    "proxy-dial-timeout",
-    "proxy-failure-wait",
-    "proxy-read-timeout",
-    "proxy-refresh-interval",
-    "proxy-write-timeout",
-];
-
-/// Writes what a file says into a configuration that holds the defaults.
+/// Writes what a file says into a configuration that holds the defaults. What means nothing is skipped, as etcd skips it,
+/// but noted.
 pub(super) fn read(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
     let error = |why: String| ConfigError::File { path: path.to_owned(), why };
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
     // An empty file says nothing, which YAML has as null.
-    let file: Option<Map<String, Value>> =
-        serde_saphyr::from_str(text).map_err(|fault| error(one_line(&fault.to_string())))?;
-    for (key, value) in file.iter().flatten().filter(|(key, _)| !FORMER.contains(&key.as_str())) {
-        match GROUPS.iter().find(|(name, _)| name == key) {
-            Some((_, read)) => {
-                for (inner, value) in entries(value).map_err(|why| error(format!("{key}: {why}")))? {
-                    read(config, inner, value).map_err(|why| error(format!("{key}.{inner}: {why}")))?;
-                }
-            }
-            None => set(config, key, value).map_err(|why| error(format!("{key}: {why}")))?,
-        }
+    let file: Option<Map<String, Value>> = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|fault| error(one_line(&fault.to_string())))?;
+    let mut reader = Reader { config, skipped: Vec::new() };
+    reader.entries("", &file.unwrap_or_default(), top).map_err(error)?;
+    if !reader.skipped.is_empty() {
+        let note =
+            format!("--config-file {}: skipped unknown keys: {}", path.display(), reader.skipped.join(", "));
+        config.notes.push(note);
     }
     Ok(())
 }
@@ -59,33 +32,66 @@ fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-fn entries(value: &Value) -> Result<Vec<(&str, &Value)>, String> {
-    match value {
-        Value::Null => Ok(Vec::new()),
-        Value::Object(map) => Ok(map.iter().map(|(key, value)| (key.as_str(), value)).collect()),
-        _ => Err("expected a mapping".to_owned()),
-    }
+/// Keys of which an empty text says nothing, while their flags refuse one.
+const NEED_NO_TEXT: &[&str] = &["backend-bbolt-freelist-type", "initial-cluster-state", "v2-deprecation"];
+
+/// Reads one entry: where it stands, its key in lower case, its value.
+type ReadEntry = fn(&mut Reader<'_>, &str, &str, &Value) -> Result<(), String>;
+
+struct Reader<'a> {
+    config: &'a mut Config,
+    /// Where keys stand that nothing knows.
+    skipped: Vec<String>,
 }
 
-/// Sets what the flag of that name sets.
-fn set(config: &mut Config, name: &str, value: &Value) -> Result<(), String> {
-    let Some(flag) = super::find(name).filter(|flag| flag.name != "config-file") else {
-        return Err("unknown key".to_owned());
-    };
-    let Some(text) = text(value)? else { return Ok(()) };
-    (flag.set)(config, &text).or_else(|why| match value {
-        // A number where a duration belongs: Go's count of nanoseconds.
-        Value::Number(number) => (flag.set)(config, &format!("{number}ns")).map_err(|_| why),
-        _ => Err(why),
-    })?;
-    config.explicit.insert(flag.name);
-    Ok(())
+impl Reader<'_> {
+    /// Reads the entries of a mapping. Keys differ in case as they like, as in Go's JSON.
+    fn entries(&mut self, path: &str, entries: &Map<String, Value>, read: ReadEntry) -> Result<(), String> {
+        for (key, value) in entries {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            read(self, &path, &key.to_lowercase(), value)?;
+        }
+        Ok(())
+    }
+
+    /// Reads one key for what several flags say.
+    fn group(&mut self, path: &str, value: &Value, read: ReadEntry) -> Result<(), String> {
+        match value {
+            Value::Null => Ok(()),
+            Value::Object(entries) => self.entries(path, entries, read),
+            _ => Err(format!("{path}: expected a mapping")),
+        }
+    }
+
+    fn skip(&mut self, path: &str) -> Result<(), String> {
+        self.skipped.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Sets what the flag of that name sets.
+    fn set(&mut self, path: &str, flag: &str, value: &Value) -> Result<(), String> {
+        let Some(flag) = super::find(flag) else { return self.skip(path) };
+        let said = |why| format!("{path}: {why}");
+        let Some(text) = text(value).map_err(said)? else { return Ok(()) };
+        if text.is_empty() && NEED_NO_TEXT.contains(&flag.name) {
+            return Ok(());
+        }
+        let set = (flag.set)(self.config, &text).or_else(|why| match value {
+            // A number where a duration belongs: Go's count of nanoseconds.
+            Value::Number(number) => (flag.set)(self.config, &format!("{number}ns")).map_err(|_| why),
+            _ => Err(why),
+        });
+        set.map_err(said)?;
+        self.config.explicit.insert(flag.name);
+        Ok(())
+    }
 }
 
 /// What would stand on the command line; `None` for nothing.
 fn text(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
+        Value::Array(items) if items.is_empty() => Ok(None),
         Value::Bool(on) => Ok(Some(on.to_string())),
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::String(text) => Ok(Some(text.clone())),
@@ -97,51 +103,68 @@ fn text(value: &Value) -> Result<Option<String>, String> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Peer,
+fn top(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "client-transport-security" => file.group(path, value, client_security),
+        "peer-transport-security" => file.group(path, value, peer_security),
+        "socket-options" => file.group(path, value, socket_option),
+        "discovery-config" => file.group(path, value, discovery),
+        // These are flags only.
+        "config-file" | "discovery-fallback" => file.skip(path),
+        _ => file.set(path, key, value),
+    }
 }
 
-fn security(config: &mut Config, side: Side, key: &str, value: &Value) -> Result<(), String> {
-    let flag = match (side, key) {
+fn client_security(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
         // There is no flag for it.
-        (Side::Client, "allowed-cn") => {
-            config.client_tls.allowed_cns = value::strings(&text(value)?.unwrap_or_default());
-            return Ok(());
+        "allowed-cn" => {
+            let names = text(value).map_err(|why| format!("{path}: {why}"))?;
+            file.config.client_tls.allowed_cns = value::strings(&names.unwrap_or_default());
+            Ok(())
         }
         // etcd compares the addresses of peers only.
-        (Side::Client, "skip-client-san-verification") => return Ok(()),
-        (Side::Client, "allowed-hostname") => "client-cert-allowed-hostname".to_owned(),
-        (
-            Side::Client,
-            "cert-file" | "key-file" | "client-cert-file" | "client-key-file" | "client-cert-auth"
-            | "trusted-ca-file" | "auto-tls",
-        ) => key.to_owned(),
-        (Side::Peer, "allowed-cn" | "allowed-hostname") => format!("peer-cert-{key}"),
-        (Side::Peer, _) => format!("peer-{key}"),
-        (Side::Client, _) => return Err("unknown key".to_owned()),
-    };
-    set(config, &flag, value)
+        "skip-client-san-verification" => Ok(()),
+        "allowed-hostname" => file.set(path, "client-cert-allowed-hostname", value),
+        "cert-file" | "key-file" | "client-cert-file" | "client-key-file" | "client-cert-auth"
+        | "trusted-ca-file" | "auto-tls" => file.set(path, key, value),
+        _ => file.skip(path),
+    }
 }
 
-/// Below `client` the keys are those of etcd's client library; only those that flags exist for can matter here.
-fn discovery(config: &mut Config, key: &str, value: &Value) -> Result<(), String> {
-    if key != "client" {
-        return set(config, &format!("discovery-{key}"), value);
+fn peer_security(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "allowed-cn" | "allowed-hostname" => file.set(path, &format!("peer-cert-{key}"), value),
+        _ => file.set(path, &format!("peer-{key}"), value),
     }
-    for (key, value) in entries(value)? {
-        match (key, value) {
-            ("secure" | "auth", _) => {
-                for (key, value) in entries(value)? {
-                    let key = if key == "username" { "user" } else { key };
-                    set(config, &format!("discovery-{key}"), value).map_err(|why| format!("{key}: {why}"))?;
-                }
-            }
-            _ => set(config, &format!("discovery-{key}"), value).map_err(|why| format!("{key}: {why}"))?,
-        }
+}
+
+fn socket_option(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    file.set(path, &format!("socket-{key}"), value)
+}
+
+fn discovery(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "client" => file.group(path, value, discovery_client),
+        _ => file.set(path, &format!("discovery-{key}"), value),
     }
-    Ok(())
+}
+
+/// The keys of etcd's client library; only those that flags exist for can matter here.
+fn discovery_client(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "secure" | "auth" => file.group(path, value, discovery_credential),
+        _ => file.set(path, &format!("discovery-{key}"), value),
+    }
+}
+
+fn discovery_credential(file: &mut Reader<'_>, path: &str, key: &str, value: &Value) -> Result<(), String> {
+    match key {
+        "username" => file.set(path, "discovery-user", value),
+        // The token of a user, not that of the new cluster.
+        "token" => file.skip(path),
+        _ => file.set(path, &format!("discovery-{key}"), value),
+    }
 }
 
 #[cfg(test)]
@@ -154,8 +177,9 @@ mod tests {
     fn read(text: &str) -> Result<Config, ConfigError> {
         let mut config = Config::defaults();
         super::read(&mut config, Path::new("/etc/kv.yaml"), text)?;
+        config.config_file = Some("/etc/kv.yaml".into());
         super::super::check::complete(&mut config)?;
-        Ok(config)
+        Ok(Config { config_file: None, ..config })
     }
 
     #[test]
@@ -179,7 +203,6 @@ mod tests {
              host-whitelist: a,b\n\
              feature-gates: LeaseCheckpoint=true\n\
              discovery-srv:\n\
-             discovery-fallback: proxy\n\
              experimental-max-learners: 2\n\
              socket-options: {reuse-port: true}\n\
              client-transport-security:\n  cert-file: s.crt\n  key-file: s.key\n  client-cert-auth: true\n  \
@@ -235,17 +258,79 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_leaves_the_default() {
+        let keys = [
+            "auto-compaction-retention",
+            "advertise-client-urls",
+            "backend-bbolt-freelist-type",
+            "feature-gates",
+            "initial-advertise-peer-urls",
+            "initial-cluster-state",
+            "listen-client-http-urls",
+            "listen-client-urls",
+            "listen-metrics-urls",
+            "listen-peer-urls",
+            "log-format",
+            "log-level",
+            "metrics",
+            "tls-max-version",
+            "tls-min-version",
+            "v2-deprecation",
+        ];
+        for line in keys.map(|key| format!("{key}: \"\"")).into_iter().chain(["log-outputs: []".to_owned()]) {
+            let config = read(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(Config { explicit: Default::default(), ..config }, Config::default(), "{line}");
+        }
+        for key in ["log-outputs", "auto-compaction-mode"] {
+            let error = read(&format!("{key}: \"\"")).unwrap_err().to_string();
+            assert!(error.contains(&format!("--{key}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_that_nothing_knows_are_skipped_and_told_of() {
+        let config = read(
+            "nmae: a\nproxy: \"off\"\ndiscovery-fallback: proxy\nconfig-file: b\n1: c\nname: d\n\
+             peer-transport-security: {cret-file: e, auto-tls: true}\nclient-transport-security: {crt: f}\n\
+             discovery-config: {client: {auth: {token: g}, max-recv-bytes: 1}}\n",
+        )
+        .unwrap();
+        assert_eq!((config.name.as_str(), config.peer_tls.auto), ("d", true));
+        assert_eq!(config.discovery.token, "");
+        let [note] = &config.notes[..] else { panic!("{:?}", config.notes) };
+        let (file, keys) = note.split_once(": skipped unknown keys: ").unwrap();
+        assert_eq!(file, "--config-file /etc/kv.yaml");
+        let keys: std::collections::BTreeSet<_> = keys.split(", ").collect();
+        let expected = [
+            "1",
+            "client-transport-security.crt",
+            "config-file",
+            "discovery-config.client.auth.token",
+            "discovery-config.client.max-recv-bytes",
+            "discovery-fallback",
+            "nmae",
+            "peer-transport-security.cret-file",
+            "proxy",
+        ];
+        assert_eq!(keys, expected.into());
+        assert!(read("name: d").unwrap().notes.is_empty());
+    }
+
+    #[test]
+    fn keys_may_differ_in_case_and_the_last_of_equal_ones_counts() {
+        let config = read("NAME: b\nPeer-Transport-Security: {Auto-TLS: true}\n").unwrap();
+        assert_eq!((config.name.as_str(), config.peer_tls.auto), ("b", true));
+        assert_eq!(read("name: a\nname: b").unwrap().name, "b");
+    }
+
+    #[test]
     fn mistakes_name_file_and_key() {
         for (text, part) in [
-            ("nmae: a", "nmae: unknown key"),
-            ("config-file: b", "config-file: unknown key"),
-            ("peer-transport-security:\n  cret-file: a", "peer-transport-security.cret-file: unknown key"),
             ("client-transport-security: yes", "client-transport-security: expected a mapping"),
             ("heartbeat-interval: fast", "heartbeat-interval: parse error"),
             ("snapshot-count: -1", "snapshot-count: "),
             ("name: {a: b}", "name: expected a value"),
             ("pre-vote: maybe", "pre-vote: parse error"),
-            ("name: a\nname: b", "name"),
             ("name: [a", "/etc/kv.yaml"),
         ] {
             let error = read(text).unwrap_err();

@@ -3,8 +3,9 @@
 //! Parsing follows Go's `flag` package (`-f v`, `--f v`, `--f=v`; a switch takes a value only after `=`). It is pure:
 //! arguments, environment and a way to read the configuration file come in, a [`Command`] or an error comes out; `main`
 //! prints and exits. [`table`] lists the flags, [`file`] reads them from a file, [`config`] holds their values, [`check`]
-//! judges them together, [`usage`] prints them.
+//! judges them together, [`advertise`] replaces defaults that nobody else could use, [`usage`] prints them.
 
+pub mod advertise;
 mod check;
 pub mod config;
 pub mod features;

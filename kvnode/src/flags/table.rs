@@ -116,6 +116,18 @@ macro_rules! into {
     };
 }
 
+/// Writes URLs into a field. As in etcd, nothing given leaves those that stand there.
+macro_rules! urls {
+    ($field:ident) => {
+        |c, v| {
+            if !v.is_empty() {
+                c.$field = url::list(v).map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        }
+    };
+}
+
 pub(super) static FLAGS: &[Flag] = &[
     // Member.
     flag!(Member Value "name" = "default", "Human-readable name of this member.", into!(name, text)),
@@ -126,9 +138,9 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Member Value "heartbeat-interval" = "100", "Milliseconds of a heartbeat interval.", into!(heartbeat_interval, milliseconds)),
     flag!(Member Value "election-timeout" = "1000", "Milliseconds after which an election begins.", into!(election_timeout, milliseconds)),
     flag!(Member Switch "initial-election-tick-advance" = "true", "Shorten the wait for the first election.", into!(initial_election_tick_advance, boolean)),
-    flag!(Member Value "listen-peer-urls" = "http://localhost:2380", "URLs to listen on for peers.", into!(listen_peer_urls, urls)),
-    flag!(Member Value "listen-client-urls" = "http://localhost:2379", "URLs to listen on for clients.", into!(listen_client_urls, urls)),
-    flag!(Member Value "listen-client-http-urls" = "", "URLs for HTTP alone; then --listen-client-urls serve gRPC alone.", into!(listen_client_http_urls, urls)),
+    flag!(Member Value "listen-peer-urls" = "http://localhost:2380", "URLs to listen on for peers.", urls!(listen_peer_urls)),
+    flag!(Member Value "listen-client-urls" = "http://localhost:2379", "URLs to listen on for clients.", urls!(listen_client_urls)),
+    flag!(Member Value "listen-client-http-urls" = "", "URLs for HTTP alone; then --listen-client-urls serve gRPC alone.", urls!(listen_client_http_urls)),
     flag!(Member Switch "socket-reuse-port" = "false", "Set SO_REUSEPORT on listeners.", into!(socket.reuse_port, boolean)),
     flag!(Member Switch "socket-reuse-address" = "false", "Set SO_REUSEADDR on listeners.", into!(socket.reuse_address, boolean)),
     flag!(Member Value "quota-backend-bytes" = "0", "Bytes the data may take before writes are refused; 0 is 2 GiB, below 0 is no limit.", into!(quota_backend_bytes, number)),
@@ -150,11 +162,11 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Limits Value "raft-read-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
     flag!(Limits Value "raft-write-timeout" = "5s", ignored PEER_TIMEOUTS, |_, v| duration(v).map(drop)),
     // Clustering.
-    flag!(Clustering Value "initial-advertise-peer-urls" = "http://localhost:2380", "This member's peer URLs as told to the others.", into!(initial_advertise_peer_urls, urls)),
+    flag!(Clustering Value "initial-advertise-peer-urls" = "http://localhost:2380", "This member's peer URLs as told to the others; the default gives way to this machine's address if it listens on 0.0.0.0.", urls!(initial_advertise_peer_urls)),
     flag!(Clustering Value "initial-cluster" = "", "Members of a new cluster, as name=url,name=url; this member alone when empty.", into!(initial_cluster_text, text)),
     flag!(Clustering Value "initial-cluster-state" = "new", "'new' to form a cluster, 'existing' to join one; ignored once data exists.", cluster_state),
     flag!(Clustering Value "initial-cluster-token" = "etcd-cluster", "Token that tells this cluster from others with the same URLs.", into!(initial_cluster_token, text)),
-    flag!(Clustering Value "advertise-client-urls" = "http://localhost:2379", "This member's client URLs as told to clients.", into!(advertise_client_urls, urls)),
+    flag!(Clustering Value "advertise-client-urls" = "http://localhost:2379", "This member's client URLs as told to clients; the default gives way to this machine's address if it listens on 0.0.0.0.", urls!(advertise_client_urls)),
     flag!(Clustering Switch "strict-reconfig-check" = "true", "Refuse membership changes that would lose quorum.", into!(strict_reconfig_check, boolean)),
     flag!(Clustering Switch "pre-vote" = "true", "Ask before an election whether it could be won.", into!(pre_vote, boolean)),
     flag!(Clustering Value "max-learners" = "1", "Learners allowed at a time.", into!(max_learners, number)),
@@ -177,7 +189,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Clustering Value "discovery-password" = "", "Password of --discovery-user.", into!(discovery.password, text)),
     // Compaction.
     flag!(Compaction Value "auto-compaction-mode" = "periodic", "'periodic' or 'revision'.", into!(auto_compaction_mode, text)),
-    flag!(Compaction Value "auto-compaction-retention" = "0", "Time ('5m'; '1' is an hour) or number of revisions to keep; 0 is everything.", into!(auto_compaction_retention, text)),
+    flag!(Compaction Value "auto-compaction-retention" = "0", "Time ('5m'; '1' is an hour) or number of revisions to keep; 0 is everything.", into!(auto_compaction_retention, retention)),
     flag!(Compaction Value "compaction-batch-limit" = "0", ignored COMPACTION_STEPS, |_, v| number::<i64>(v).map(drop)),
     flag!(Compaction Value "compaction-sleep-interval" = "0s", ignored COMPACTION_STEPS, |_, v| duration(v).map(drop)),
     // Security.
@@ -188,7 +200,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Switch "client-cert-auth" = "false", "Require client certificates.", into!(client_tls.client_cert_auth, boolean)),
     flag!(Security Value "client-crl-file" = "", "Revoked client certificates.", into!(client_tls.crl, some_path)),
     flag!(Security Value "client-cert-allowed-hostname" = "", "Host names one of which a client certificate must carry.", into!(client_tls.allowed_hostnames, list)),
-    flag!(Security Value "trusted-ca-file" = "", "CA of client certificates.", into!(client_tls.trusted_ca, some_path)),
+    flag!(Security Value "trusted-ca-file" = "", "CA of client certificates, of which it demands one; those of the system when empty.", into!(client_tls.trusted_ca, some_path)),
     flag!(Security Switch "auto-tls" = "false", "Serve clients with a self-signed certificate.", into!(client_tls.auto, boolean)),
     flag!(Security Value "peer-cert-file" = "", "Certificate shown to peers.", into!(peer_tls.cert, some_path)),
     flag!(Security Value "peer-key-file" = "", "Key of --peer-cert-file.", into!(peer_tls.key, some_path)),
@@ -203,7 +215,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Switch "peer-skip-client-san-verification" = "false", ignored "a dialling peer's certificate is not compared with its address", |_, v| boolean(v).map(drop)),
     flag!(Security Value "self-signed-cert-validity" = "1", "Years a self-signed certificate lasts.", into!(self_signed_cert_validity, number)),
     flag!(Security Value "cipher-suites" = "", "TLS 1.2 cipher suites by Go's names; all when empty.", into!(cipher_suites, list)),
-    flag!(Security Value "tls-min-version" = "TLS1.2", "Oldest TLS version spoken.", into!(tls_min_version, tls_version)),
+    flag!(Security Value "tls-min-version" = "TLS1.2", "Oldest TLS version spoken.", into!(tls_min_version, oldest_tls_version)),
     flag!(Security Value "tls-max-version" = "", "Newest TLS version spoken; the newest known when empty.", into!(tls_max_version, tls_version)),
     flag!(Security Value "cors" = "*", "Origins whose web pages may read answers to HTTP requests.", into!(cors, origins)),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
@@ -220,7 +232,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Logging Value "log-rotation-config-json" = r#"{"maxsize":100,"maxage":0,"maxbackups":0,"localtime":false,"compress":false}"#, "Megabytes of a log file, days and number of those kept; 0 is no limit. Files are not compressed.", into!(log.rotation_text, text)),
     // Observation.
     flag!(Observation Value "metrics" = "basic", "'extensive' adds histograms of request latency.", into!(metrics, metrics_level)),
-    flag!(Observation Value "listen-metrics-urls" = "", "Further URLs for metrics and health.", into!(listen_metrics_urls, urls)),
+    flag!(Observation Value "listen-metrics-urls" = "", "Further URLs for metrics and health.", urls!(listen_metrics_urls)),
     flag!(Observation Switch "enable-pprof" = "false", ignored NO_GO, |_, v| boolean(v).map(drop)),
     flag!(Observation Switch "enable-distributed-tracing" = "false", ignored NO_TRACING, |_, v| boolean(v).map(drop)),
     flag!(Observation Value "distributed-tracing-address" = "localhost:4317", ignored NO_TRACING, anything),
@@ -236,7 +248,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Checks Value "downgrade-check-time" = "5s", ignored "the members of the older version end a downgrade, when they lead", |_, v| duration(v).map(drop)),
     flag!(Checks Value "feature-gates" = "", "Comma-separated Name=true|false, as etcd's; /metrics lists them.", into!(features, Features::read)),
     // Misc.
-    flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys; where given, flags and variables do not count.", into!(config_file, some_path)),
+    flag!(Misc Value "config-file" = "", "YAML file with the flags' names as keys, of which unknown ones are skipped; where given, flags and variables do not count.", into!(config_file, some_path)),
     flag!(Misc Switch "enable-grpc-gateway" = "true", "Serve the API as HTTP with JSON, too.", into!(enable_grpc_gateway, boolean)),
     flag!(Misc Value "v2-deprecation" = "write-only", ignored "there is no v2 store", v2_deprecation),
     // Own.
@@ -268,10 +280,6 @@ fn origins(v: &str) -> Result<Vec<String>, String> {
         origin.parse::<url::Url>().map_err(|error| error.to_string())?;
     }
     Ok(origins)
-}
-
-fn urls(v: &str) -> Result<Vec<url::Url>, String> {
-    url::list(v).map_err(|error| error.to_string())
 }
 
 fn milliseconds(v: &str) -> Result<Duration, String> {
@@ -311,6 +319,15 @@ fn cluster_state(c: &mut Config, v: &str) -> Result<(), String> {
     one_of(v, &["new", "existing"])?;
     c.initial_cluster_state = if v == "new" { ClusterState::New } else { ClusterState::Existing };
     Ok(())
+}
+
+fn retention(v: &str) -> Result<String, String> {
+    text(if v.is_empty() { "0" } else { v })
+}
+
+/// Empty leaves it to Go, whose oldest is TLS 1.2.
+fn oldest_tls_version(v: &str) -> Result<TlsVersion, String> {
+    if v.is_empty() { Ok(TlsVersion::Tls12) } else { tls_version(v) }
 }
 
 fn tls_version(v: &str) -> Result<TlsVersion, String> {
@@ -358,10 +375,10 @@ fn token_ttl(v: &str) -> Result<Duration, String> {
 }
 
 fn log_level(v: &str) -> Result<LogLevel, String> {
-    match v {
+    match v.to_lowercase().as_str() {
         "debug" => Ok(LogLevel::Debug),
-        "info" => Ok(LogLevel::Info),
-        "warn" => Ok(LogLevel::Warn),
+        "info" | "" => Ok(LogLevel::Info),
+        "warn" | "warning" => Ok(LogLevel::Warn),
         "error" | "dpanic" | "panic" | "fatal" => Ok(LogLevel::Error),
         _ => Err("use debug, info, warn, error, panic or fatal".to_owned()),
     }
@@ -369,7 +386,7 @@ fn log_level(v: &str) -> Result<LogLevel, String> {
 
 fn log_format(v: &str) -> Result<LogFormat, String> {
     match v {
-        "json" => Ok(LogFormat::Json),
+        "json" | "" => Ok(LogFormat::Json),
         "console" => Ok(LogFormat::Console),
         _ => Err("use json or console".to_owned()),
     }
@@ -377,7 +394,7 @@ fn log_format(v: &str) -> Result<LogFormat, String> {
 
 fn metrics_level(v: &str) -> Result<MetricsLevel, String> {
     match v {
-        "basic" => Ok(MetricsLevel::Basic),
+        "basic" | "" => Ok(MetricsLevel::Basic),
         "extensive" => Ok(MetricsLevel::Extensive),
         _ => Err("use basic or extensive".to_owned()),
     }

@@ -53,6 +53,22 @@ fn every_spelling_that_go_reads_is_read() {
 }
 
 #[test]
+fn an_empty_value_leaves_the_default() {
+    for text in [
+        "--tls-min-version= --tls-max-version=",
+        "--log-format= --log-level= --metrics=",
+        "--listen-peer-urls= --initial-advertise-peer-urls= --listen-metrics-urls= --listen-client-http-urls=",
+        "--listen-client-urls= --advertise-client-urls=",
+        "--auto-compaction-retention=",
+    ] {
+        let config = Config { explicit: Default::default(), ..served(text) };
+        assert_eq!(config, Config::default(), "{text}");
+    }
+    assert_eq!(served("--tls-min-version=").tls_min_version, TlsVersion::Tls12);
+    assert_eq!(served("--log-level=WARN").log.level, LogLevel::Warn);
+}
+
+#[test]
 fn what_kubeadm_writes_is_understood() {
     let config = served(
         "--advertise-client-urls=https://10.0.0.1:2379 --cert-file=s.crt --client-cert-auth=true --data-dir=/var/lib/etcd \
@@ -98,14 +114,16 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         ("--feature-gates=Flying=true", 2, "unrecognized feature gate: Flying"),
         ("--listen-client-urls=http://0.0.0.0:1", 1, "--advertise-client-urls is required"),
         ("--listen-peer-urls=http://example.org:1", 1, "--listen-peer-urls: expected IP"),
-        ("--listen-peer-urls=", 1, "--listen-peer-urls must not be empty"),
+        ("--listen-client-urls=", 1, "--advertise-client-urls is required"),
+        ("--log-outputs=", 1, "--log-outputs must not be empty"),
+        ("--initial-cluster-state=", 2, "use one of new, existing"),
         ("--heartbeat-interval=500", 1, "at least as 5 times"),
         ("--election-timeout=60000", 1, "too long"),
         ("--initial-cluster=a", 1, "--initial-cluster"),
+        ("--auto-compaction-mode=", 1, "undefined --auto-compaction-mode"),
         ("--auto-compaction-mode=never", 1, "--auto-compaction-mode"),
         ("--auto-compaction-mode=revision --auto-compaction-retention=1h", 1, "--auto-compaction-retention"),
         ("--cert-file=a", 1, "--key-file"),
-        ("--peer-client-cert-auth", 1, "--peer-trusted-ca-file"),
         ("--listen-peer-urls=https://127.0.0.1:1", 1, "--peer-cert-file"),
         (
             "--listen-metrics-urls=https://127.0.0.1:1",
@@ -124,6 +142,23 @@ fn mistakes_are_named_with_the_exit_code_of_etcd() {
         assert!(error.to_string().contains(part), "{text}: {error}");
         assert_eq!(error.to_string().lines().count(), 1, "{text}");
     }
+}
+
+#[test]
+fn certificates_that_nobody_asks_for_are_told_of() {
+    let notes = |text| served(text).notes;
+    assert_eq!(
+        notes("--client-cert-auth --peer-client-cert-auth"),
+        [
+            "scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL: \
+             http://localhost:2379",
+            "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL: \
+             http://localhost:2380",
+        ]
+    );
+    let secure = "--client-cert-auth --cert-file=a --key-file=b --advertise-client-urls=https://localhost:1 \
+                  --listen-client-urls=https://localhost:1";
+    assert!(notes(secure).is_empty());
 }
 
 #[test]

@@ -3,7 +3,12 @@
 //! The text is kept exactly as given, because member ids are hashes of it (etcd's `client/pkg/types/urls.go`). This
 //! module resolves no name and opens no socket; [`super::check`] judges where a URL may be listened on.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use thiserror::Error;
 
@@ -45,6 +50,15 @@ pub enum UrlError {
 }
 
 impl Url {
+    /// A URL without TLS.
+    pub fn plain(host: Ipv4Addr, port: u16) -> Self {
+        Self {
+            text: format!("http://{host}:{port}"),
+            security: Security::Plain,
+            address: Address::Tcp { host: host.to_string(), port },
+        }
+    }
+
     /// The text as given, without surrounding white space.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -158,6 +172,12 @@ mod tests {
         assert_eq!(url.authority(), "[::1]:2379");
         let url: Url = "unix:///run/kv.sock".parse().unwrap();
         assert_eq!(url.address(), &Address::Unix("/run/kv.sock".into()));
+    }
+
+    #[test]
+    fn a_url_of_an_address_is_what_its_text_says() {
+        let url = Url::plain(Ipv4Addr::new(10, 9, 8, 7), 2380);
+        assert_eq!(url.as_str().parse(), Ok(url));
     }
 
     #[test]

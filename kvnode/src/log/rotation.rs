@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Map, Value};
 
 use crate::flags::config::Rotation;
 
@@ -24,8 +25,11 @@ pub(super) struct RotatedFile {
 }
 
 impl RotatedFile {
-    /// Goes on with the file of that name.
+    /// Goes on with the file of that name. Makes its directory, too, as lumberjack does; a plain log file needs one.
     pub(super) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path: path.to_owned(), file, bytes, rotation })
@@ -102,7 +106,8 @@ impl Write for RotatedFile {
     }
 }
 
-/// Reads `--log-rotation-config-json`; zero is lumberjack's default, which is 100 MiB and no limit else.
+/// Reads `--log-rotation-config-json`; zero is lumberjack's default, which is 100 MiB and no limit else. As in Go, keys
+/// differ in case as they like, and null says nothing.
 pub(crate) fn read(text: &str) -> Result<Rotation, String> {
     #[derive(serde::Deserialize, Default)]
     #[serde(default)]
@@ -113,10 +118,14 @@ pub(crate) fn read(text: &str) -> Result<Rotation, String> {
         localtime: bool,
         compress: bool,
     }
-    let json: Json = serde_json::from_str(text).map_err(|error| match error.classify() {
+    let fault = |error: serde_json::Error| match error.classify() {
         serde_json::error::Category::Data => format!("invalid log rotation config: {error}"),
         _ => format!("improperly formatted log rotation config: {error}"),
-    })?;
+    };
+    let given: Option<Map<String, Value>> = serde_json::from_str(text).map_err(fault)?;
+    let said = given.into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let said = said.map(|(key, value)| (key.to_lowercase(), value)).collect();
+    let json: Json = serde_json::from_value(Value::Object(said)).map_err(fault)?;
     if json.compress {
         return Err("invalid log rotation config: files are not compressed; set compress to false".to_owned());
     }
@@ -157,6 +166,15 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "line 4\nx\n");
     }
 
+    #[test]
+    fn the_directory_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("var/log/kv.log");
+        let mut file = RotatedFile::open(&path, read("{}").unwrap()).unwrap();
+        file.write_all(b"x\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x\n");
+    }
+
     fn aside_now(path: &Path) -> PathBuf {
         let time = Timestamp::now().to_zoned(TimeZone::UTC).strftime(TIME).to_string();
         path.with_file_name(format!("kv-{time}.log"))
@@ -167,7 +185,9 @@ mod tests {
         let rotation = read(r#"{"maxsize":1,"maxage":2,"maxbackups":3,"localtime":true}"#).unwrap();
         assert_eq!(rotation.max_bytes, 1 << 20);
         assert_eq!((rotation.max_age, rotation.max_backups), (Some(Duration::from_secs(172_800)), Some(3)));
+        assert_eq!(read(r#"{"MaxSize":1,"MAXAGE":2,"maxBackups":3,"LocalTime":true}"#), Ok(rotation));
         assert_eq!(read("{}").unwrap().max_bytes, 100 << 20);
+        assert_eq!(read(r#"{"maxsize":null,"filename":"x"}"#), read("{}"));
         assert!(read("{").unwrap_err().starts_with("improperly formatted"));
         assert!(read(r#"{"maxsize":"x"}"#).unwrap_err().starts_with("invalid log rotation config"));
         assert!(read(r#"{"compress":true}"#).unwrap_err().contains("compress"));

@@ -12,14 +12,15 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
 use super::{
-    Policy, Side, TlsError, auto, client_cert::ClientVerifier, files, names::AllowedNames, reload::Reloading,
-    revoked::Revoked, words,
+    Policy, Side, TlsError, auto, client_cert::ClientVerifier, files, names::AllowedNames, pinned::Pinned,
+    reload::Reloading, revoked::Revoked, words,
 };
 use crate::{flags::config::TlsFiles, limits};
 
 /// Accepts TLS connections with the certificate, key and CA that the files hold at that moment.
 ///
-/// Both HTTP/2 and HTTP/1.1 are offered by ALPN. A client certificate is demanded when there is a CA to check it by.
+/// Both HTTP/2 and HTTP/1.1 are offered by ALPN. A client certificate is demanded when there is a CA to check it by, or a
+/// flag demands it; then the system's CAs check it, as in etcd.
 #[derive(Clone)]
 pub struct Acceptor {
     side: Side,
@@ -86,9 +87,11 @@ fn build(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&policy.versions())
         .map_err(setup)?;
-    let builder = match &tls.trusted_ca {
-        Some(_) => builder.with_client_cert_verifier(client_verifier(side, tls, provider)?),
-        None => builder.with_no_client_auth(),
+    // Whoever has a certificate made has no authority for those of clients: etcd forgets that it should ask for them.
+    let demanded = tls.client_cert_auth && self_signed.is_none();
+    let builder = match tls.trusted_ca.is_some() || demanded {
+        true => builder.with_client_cert_verifier(client_verifier(side, tls, provider)?),
+        false => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -105,14 +108,23 @@ fn client_verifier(
     tls: &TlsFiles,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let Some(ca) = &tls.trusted_ca else {
-        return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
+    let (roots, pinned) = match &tls.trusted_ca {
+        Some(ca) => files::authorities(side, ca)?,
+        None => (files::system_authorities(), Pinned::default()),
     };
-    let (roots, pinned) = files::authorities(side, ca)?;
-    let chain =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|why| {
-            TlsError::Invalid { flag: side.flag("trusted-ca-file"), path: ca.clone(), why: why.to_string() }
-        })?;
+    if roots.is_empty() {
+        return Err(TlsError::NoTrust { flag: side.flag("trusted-ca-file") });
+    }
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if tls.trusted_ca.is_none() {
+        // The system's are too many to name to every client.
+        builder = builder.clear_root_hint_subjects();
+    }
+    let chain = builder.build().map_err(|why| TlsError::Invalid {
+        flag: side.flag("trusted-ca-file"),
+        path: tls.trusted_ca.clone().unwrap_or_default(),
+        why: why.to_string(),
+    })?;
     let revoked = Revoked::read(side, tls.crl.as_deref())?;
     Ok(Arc::new(ClientVerifier { chain, pinned, names: AllowedNames::of(tls), revoked }))
 }

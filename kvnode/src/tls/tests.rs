@@ -260,10 +260,12 @@ async fn a_trusted_certificate_speaks_for_itself_while_it_is_valid_and_for_what_
 
 #[tokio::test]
 async fn auto_tls_needs_no_files() {
-    let files = TlsFiles { auto: true, ..TlsFiles::default() };
-    let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
-    let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
-    assert!(shake(&acceptor, &connector).await.is_ok());
+    for client_cert_auth in [false, true] {
+        let files = TlsFiles { auto: true, client_cert_auth, ..TlsFiles::default() };
+        let acceptor = Acceptor::load(Side::Peer, &files, &policy()).unwrap();
+        let connector = Connector::load(Side::Peer, &files, &policy()).unwrap();
+        assert!(shake(&acceptor, &connector).await.is_ok());
+    }
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -17,8 +15,8 @@ use kvnode_proto::etcdserverpb::{
 use rustix::process::Signal;
 
 use crate::support::{
-    KVNODE, Member, Options,
-    certificates::Authority,
+    Member, Options,
+    certificates::{Authority, trusting},
     cluster::{Cluster, keys, membership, put, status},
     free_ports,
     writer::{Writer, assert_holds, channels, retry, run},
@@ -382,18 +380,11 @@ fn peers_meet_over_mutual_tls_and_take_new_certificates_without_a_restart() {
 fn peers_whose_authority_no_flag_names_are_trusted_as_the_system_trusts_them() {
     let dir = tempfile::tempdir().unwrap();
     let files = Authority::new().install(dir.path(), "peer");
-    let trusting = |authority: &Path, name: &str| {
-        let path = dir.path().join(name);
-        let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{KVNODE}' \"$@\"\n", authority.display());
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        path
-    };
     let flags = [("cert", &files.cert), ("key", &files.key)];
     let flags = flags.map(|(name, path)| format!("--peer-{name}-file={}", path.display()));
     let flags = flags.each_ref().map(String::as_str);
 
-    let system = trusting(&files.ca, "kvnode");
+    let system = trusting(dir.path(), "kvnode", &files.ca);
     let mut cluster = Cluster::start_mixed([&system; 3], "https", &flags);
     run(async {
         put(&cluster.members[0].channel(), "k", "v").await.unwrap();
@@ -401,7 +392,7 @@ fn peers_whose_authority_no_flag_names_are_trusted_as_the_system_trusts_them() {
         let other = Authority::new().install(&dir.path().join("other"), "other").ca;
         let follower = cluster.other_than(cluster.leader().await);
         cluster.members[follower].kill();
-        cluster.members[follower].launch_again_as(&trusting(&other, "stranger"));
+        cluster.members[follower].launch_again_as(&trusting(dir.path(), "stranger", &other));
         cluster.members[follower].wait_for_log("invalid peer certificate");
     });
 }

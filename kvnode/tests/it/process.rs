@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{Etcdctl, KVNODE, Member, Options};
+use crate::support::{Etcdctl, KVNODE, Member, Options, free_ports};
 
 fn kvnode(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_kvnode")).args(arguments).output().unwrap();
@@ -39,6 +39,40 @@ fn a_signal_ends_the_process_as_that_signal() {
         member.signal(signal);
         assert_eq!(member.wait().signal(), Some(signal.as_raw()));
     }
+}
+
+#[test]
+fn a_key_of_the_configuration_file_that_nothing_knows_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let [client, peer] = free_ports();
+    let (file, data_dir) = (dir.path().join("kv.yaml"), dir.path().join("data"));
+    let text = format!(
+        "data-dir: {}\nlisten-client-urls: http://127.0.0.1:{client}\nlisten-peer-urls: http://127.0.0.1:{peer}\n\
+         max-walls: 5\n",
+        data_dir.display()
+    );
+    fs::write(&file, text).unwrap();
+    let member = Member::launch_in(&data_dir, Options::with(&[&format!("--config-file={}", file.display())]));
+    let line = member.wait_for_log("max-walls");
+    assert!(line.contains("\"level\":\"warn\"") && line.contains(&*file.to_string_lossy()), "{line}");
+    member.wait_for_log("ready to serve client requests");
+}
+
+#[test]
+fn a_member_that_listens_on_all_addresses_advertises_that_of_the_machine() {
+    let [port] = free_ports();
+    let member = Member::start_with(Options::with(&[
+        &format!("--listen-client-urls=http://0.0.0.0:{port}"),
+        "--advertise-client-urls=http://localhost:2379",
+    ]));
+    let line = member.wait_for_log("default host");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    // A machine without a network has no address.
+    let Some(host) = line["host"].as_str() else {
+        return assert_eq!(line["msg"], "failed to detect default host");
+    };
+    let start = member.wait_for_log("starting an etcd server");
+    assert!(start.contains(&format!("\"advertise-client-urls\":\"http://{host}:{port}\"")), "{start}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::{
     Etcdctl, Member, Options,
-    certificates::{Authority, Files},
+    certificates::{Authority, Files, trusting},
 };
 
 fn start(files: &Files) -> Member {
@@ -27,6 +27,27 @@ fn only_holders_of_a_certificate_get_in() {
     flags.push("--command-timeout=1s".into());
     etcdctl_of(flags).fails("get k");
     member.wait_for_log("rejected connection on client endpoint");
+}
+
+/// As etcd, which leaves the pool of authorities to Go.
+#[test]
+fn a_certificate_is_demanded_without_a_ca_file_and_held_against_what_the_system_trusts() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().install(dir.path(), "client");
+    let mut flags = files.client_flags();
+    flags.retain(|flag| !flag.starts_with("--trusted-ca-file"));
+    let system = trusting(dir.path(), "kvnode", &files.ca);
+    let options = Options { arguments: flags, scheme_tls: true };
+    let member = Member::launch_as(&system, &dir.path().join("data"), options);
+    member.wait_for_log("ready to serve client requests");
+    let stranger = Authority::new().install(&dir.path().join("stranger"), "client");
+    let stranger = Files { ca: files.ca.clone(), ..stranger };
+    let Some(etcdctl) = Etcdctl::new(&member) else { return };
+    assert_eq!(etcdctl.with(&files.etcdctl_flags()).ok("put k v"), "OK");
+    for mut flags in [vec![format!("--cacert={}", files.ca.display())], stranger.etcdctl_flags()] {
+        flags.push("--command-timeout=1s".into());
+        Etcdctl::new(&member).map(|etcdctl| etcdctl.with(&flags)).unwrap().fails("get k");
+    }
 }
 
 #[test]

@@ -92,14 +92,19 @@ pub(super) fn texts(urls: &[Url]) -> Vec<String> {
     urls.iter().map(ToString::to_string).collect()
 }
 
-/// This member among those that the flags name.
-pub(super) async fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'a Member, StartError> {
-    let own = members.iter().find(|m| m.name == config.name).ok_or_else(|| {
+/// This member among those that the flags name, by its name.
+pub(super) fn named<'a>(config: &Config, members: &'a [Member]) -> Result<&'a Member, StartError> {
+    members.iter().find(|m| m.name == config.name).ok_or_else(|| {
         StartError::Flags(format!(
             "couldn't find local name \"{}\" in the initial cluster configuration: check --name and --initial-cluster",
             config.name
         ))
-    })?;
+    })
+}
+
+/// This member among those that the flags name, where it is said to be at the URLs that it advertises.
+async fn own_entry<'a>(config: &Config, members: &'a [Member]) -> Result<&'a Member, StartError> {
+    let own = named(config, members)?;
     let advertised = texts(&config.initial_advertise_peer_urls);
     if !urls::lead_to_the_same(&own.peer_urls, &advertised).await {
         return Err(StartError::Flags(format!(

@@ -20,7 +20,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Joins the cluster that the members of `--initial-cluster` form (`--initial-cluster-state=existing`).
 pub(super) async fn begin(config: &Config, disk: &Disk) -> Result<Recovered, StartError> {
     let named = fresh::initial_members(config);
-    let own = fresh::own_entry(config, &named).await?.clone();
+    // Its URLs are those it was added with, whatever it is told to advertise.
+    let own = fresh::named(config, &named)?.clone();
     let dialer = assemble::dialer(config)?;
     let (cluster, existing) = ask(&dialer, &named, own.id).await.ok_or_else(|| {
         StartError::Peers(

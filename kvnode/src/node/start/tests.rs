@@ -25,7 +25,7 @@ use kvnode_storage::{
 use super::{Boot, Disk, StartError, fresh, recover, start_on};
 use crate::{
     auth::Tokens,
-    flags::config::{Config, MetricsLevel},
+    flags::config::{ClusterState, Config, MetricsLevel},
     metrics::Metrics,
     node::{Node, NodeError, ViewSource},
 };
@@ -177,6 +177,20 @@ fn a_received_snapshot_is_put_in_place_whenever_the_power_went() {
                 return;
             }
         }
+    });
+}
+
+#[test]
+fn who_joins_is_known_by_name_and_not_held_to_what_it_advertises() {
+    run(async {
+        let (mut config, sim) = (config(), SimDisk::new());
+        config.initial_cluster_state = ClusterState::Existing;
+        config.initial_advertise_peer_urls = vec!["http://127.0.0.2:1".parse().expect("a URL")];
+        let error = start(&sim, &config).await.err().expect("there is nobody to join").to_string();
+        assert!(error.starts_with("cannot fetch cluster info from peer urls"), "{error}");
+        config.name = "m1".to_owned();
+        let error = start(&sim, &config).await.err().expect("must be refused").to_string();
+        assert!(error.starts_with("couldn't find local name \"m1\""), "{error}");
     });
 }
 

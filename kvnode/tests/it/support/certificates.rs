@@ -1,11 +1,14 @@
 //! A certificate authority and what it signs, as files.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+use super::KVNODE;
 
 /// A CA.
 pub struct Authority {
@@ -45,6 +48,15 @@ fn replace(dir: &Path, name: &str, text: &str) -> PathBuf {
     let (aside, path) = (dir.join(format!("{name}.new")), dir.join(name));
     fs::write(&aside, text).unwrap();
     fs::rename(&aside, &path).unwrap();
+    path
+}
+
+/// A script, `name` in `dir`, that runs kvnode on a system which trusts one authority alone.
+pub fn trusting(dir: &Path, name: &str, authority: &Path) -> PathBuf {
+    let path = dir.join(name);
+    let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{KVNODE}' \"$@\"\n", authority.display());
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     path
 }
 
