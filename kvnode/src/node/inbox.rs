@@ -74,6 +74,8 @@ pub(crate) struct Letters {
     pub(crate) conf_changes: Vec<ConfChangeCall>,
     /// Highest number of a durable Ready.
     pub(crate) persisted: u64,
+    /// Received snapshots that are durable with it.
+    pub(crate) snapshots: Vec<raftpb::SnapshotMetadata>,
     /// Highest applied index.
     pub(crate) applied: u64,
     pub(crate) stop: bool,
@@ -91,6 +93,7 @@ impl Letters {
         self.controls.clear();
         self.unreachable.clear();
         self.conf_changes.clear();
+        self.snapshots.clear();
         (self.persisted, self.applied) = (0, 0);
         (self.stop, self.news) = (false, false);
     }
@@ -177,9 +180,12 @@ impl Inbox {
         self.post(|letters| letters.conf_changes.push(call));
     }
 
-    /// Everything up to this Ready is durable.
-    pub(crate) fn persisted(&self, number: u64) {
-        self.post(|letters| letters.persisted = letters.persisted.max(number));
+    /// Everything up to this Ready is durable, the snapshot in it included.
+    pub(crate) fn persisted(&self, number: u64, snapshot: Option<raftpb::SnapshotMetadata>) {
+        self.post(|letters| {
+            letters.persisted = letters.persisted.max(number);
+            letters.snapshots.extend(snapshot);
+        });
     }
 
     /// Everything up to this index is applied.

@@ -69,19 +69,23 @@ impl RaftLoop {
             if letters.stop {
                 break;
             }
-            self.take_reports(&mut letters);
-            self.take_messages(&mut letters);
-            self.take_controls(&mut letters);
-            self.take_proposals(&mut letters);
-            self.reads.add(letters.reads.drain(..));
-            let now = Instant::now();
-            self.tick(now);
-            self.drive_reads(now);
-            self.dispatch();
+            self.work(&mut letters);
             letters.clear();
             self.letters = letters;
         }
         self.reads.fail_all(&NodeError::Stopped);
+    }
+
+    fn work(&mut self, letters: &mut Letters) {
+        self.take_reports(letters);
+        self.take_messages(letters);
+        self.take_controls(letters);
+        self.take_proposals(letters);
+        self.reads.add(letters.reads.drain(..));
+        let now = Instant::now();
+        self.tick(now);
+        self.drive_reads(now);
+        self.dispatch();
     }
 
     /// When to go on without news.
@@ -98,6 +102,10 @@ impl RaftLoop {
     fn take_reports(&mut self, letters: &mut Letters) {
         if letters.persisted > 0 {
             self.raft.persisted(letters.persisted);
+        }
+        // Raft hands out what follows a snapshot from here on: it queues behind it.
+        for meta in letters.snapshots.drain(..) {
+            self.shared.apply.push(ApplyJob::Install(meta));
         }
         for call in letters.conf_changes.drain(..) {
             let outcome = self.raft.apply_conf_change(&call.change);
@@ -376,5 +384,101 @@ impl RaftLoop {
         self.retry_held = true;
         self.shared.raft.term.store(term, Ordering::Relaxed);
         self.shared.leadership.send_replace(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kvnode_raft::{Config, DurableState, LogStart, PreVote};
+
+    use super::*;
+    use crate::node::shared::testing;
+
+    /// A member of voters 1 and 2 that has applied five entries of term 1; its messages go nowhere.
+    fn follower() -> RaftLoop {
+        let config = Config {
+            id: kvnode_raft::MemberId(testing::MEMBER.0),
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            pre_vote: PreVote::On,
+            max_message_bytes: limits::APPEND_BYTES,
+            max_inflight_messages: limits::APPENDS_IN_FLIGHT,
+            max_uncommitted_bytes: limits::UNCOMMITTED_BYTES,
+            max_committed_bytes: limits::COMMITTED_BYTES,
+            jitter_seed: 1,
+            log: None,
+        };
+        let disk = DurableState {
+            start: LogStart { index: 5, term: 1 },
+            entries: Vec::new(),
+            hard_state: raftpb::HardState { term: 1, vote: 0, commit: 5 },
+            applied: 5,
+            conf_state: raftpb::ConfState { voters: vec![1, 2], ..Default::default() },
+        };
+        let shared = testing::shared();
+        shared.raft.applied.store(5, Ordering::Relaxed);
+        let raft = RaftNode::new(&config, disk).expect("a consistent disk");
+        RaftLoop::new(shared, raft, Arc::new(testing::Outbox(drop)))
+    }
+
+    /// One round of what is in the inbox.
+    fn round(member: &mut RaftLoop) {
+        let mut letters = Letters::default();
+        member.shared.inbox.take(&mut letters, Instant::now());
+        member.work(&mut letters);
+    }
+
+    fn from_leader(kind: raftpb::MessageType) -> raftpb::Message {
+        raftpb::Message { r#type: kind as i32, from: 2, to: 1, term: 2, ..Default::default() }
+    }
+
+    /// Empty entries of term 2.
+    fn append(indexes: std::ops::RangeInclusive<u64>, before: u64, commit: u64) -> raftpb::Message {
+        let index = indexes.start() - 1;
+        let entries = indexes.map(|index| raftpb::Entry { index, term: 2, ..Default::default() }).collect();
+        let kind = raftpb::MessageType::MsgApp;
+        raftpb::Message { log_term: before, index, commit, entries, ..from_leader(kind) }
+    }
+
+    fn snapshot(index: u64) -> raftpb::Message {
+        let conf_state = Some(raftpb::ConfState { voters: vec![1, 2], ..Default::default() });
+        let metadata = Some(raftpb::SnapshotMetadata { index, term: 2, conf_state });
+        let snapshot = Some(raftpb::Snapshot { metadata, ..Default::default() });
+        raftpb::Message { snapshot, ..from_leader(raftpb::MessageType::MsgSnap) }
+    }
+
+    /// The log thread's part: everything handed to it is durable.
+    fn write_log(member: &RaftLoop) {
+        let mut jobs = Vec::new();
+        member.shared.wal.take_all_within(&mut jobs, Duration::ZERO);
+        for job in jobs {
+            if let WalJob::Write(write) = job {
+                member.shared.inbox.persisted(write.number, write.snapshot);
+            }
+        }
+    }
+
+    fn take_apply_jobs(member: &RaftLoop) -> Vec<ApplyJob> {
+        let mut jobs = Vec::new();
+        member.shared.apply.take_all_within(&mut jobs, Duration::ZERO);
+        jobs
+    }
+
+    #[test]
+    fn a_durable_snapshot_is_installed_before_the_entries_behind_it() {
+        let mut member = follower();
+        member.shared.inbox.message(snapshot(10)).expect("room");
+        member.shared.inbox.message(append(11..=12, 2, 12)).expect("room");
+        round(&mut member);
+        assert!(take_apply_jobs(&member).is_empty(), "nothing is durable");
+        write_log(&member);
+        round(&mut member);
+        let jobs = take_apply_jobs(&member);
+        let [ApplyJob::Install(meta), ApplyJob::Entries(entries)] = &jobs[..] else {
+            panic!("{} jobs", jobs.len())
+        };
+        assert_eq!((meta.index, entries.len()), (10, 2));
     }
 }
