@@ -53,6 +53,8 @@ pub(crate) enum Control {
 
 /// The apply thread's call at a membership change; it waits for the answer.
 pub(crate) struct ConfChangeCall {
+    /// Of its log entry.
+    pub(crate) index: u64,
     pub(crate) change: raftpb::ConfChange,
     pub(crate) answer: SyncSender<Result<raftpb::ConfState, ConfChangeError>>,
 }

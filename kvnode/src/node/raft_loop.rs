@@ -108,7 +108,7 @@ impl RaftLoop {
             self.shared.apply.push(ApplyJob::Install(meta));
         }
         for call in letters.conf_changes.drain(..) {
-            let outcome = self.raft.apply_conf_change(&call.change);
+            let outcome = self.raft.apply_conf_change(call.index, &call.change);
             // The apply thread waits; if it is gone the node is stopping.
             let _ = call.answer.send(outcome);
         }
