@@ -129,15 +129,21 @@ impl RaftLoop {
     }
 
     fn take_messages(&mut self, letters: &mut Letters) {
-        let applied = self.shared.raft.applied.load(Ordering::Relaxed);
-        let behind = self.shared.raft.last.load(Ordering::Relaxed).saturating_sub(applied);
         for message in letters.messages.drain(..) {
-            if behind > limits::UNAPPLIED_ENTRIES && !message.entries.is_empty() {
+            if !message.entries.is_empty() && self.unapplied() > limits::UNAPPLIED_ENTRIES {
                 // The leader sends them again; until then the apply thread catches up.
                 continue;
             }
             self.step(message);
         }
+    }
+
+    /// Entries that the apply thread owes. Only what is committed counts, as nothing else is sure to be applied one day:
+    /// what commits the rest may be what is dropped. Nor does what a received snapshot brings, whose installing takes long.
+    fn unapplied(&self) -> u64 {
+        let applied = self.shared.raft.applied.load(Ordering::Relaxed);
+        let before_log = self.raft.log_bounds().0 - 1;
+        self.raft.term_and_commit().1.saturating_sub(applied.max(before_log))
     }
 
     fn step(&mut self, message: raftpb::Message) {
@@ -302,9 +308,7 @@ impl RaftLoop {
             self.drive_reads(Instant::now());
         }
         self.note_commit();
-        let numbers = &self.shared.raft;
-        numbers.last.store(self.raft.log_bounds().1, Ordering::Relaxed);
-        numbers.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
+        self.shared.raft.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
     }
 
     fn note_commit(&self) {
@@ -464,6 +468,33 @@ mod tests {
         let mut jobs = Vec::new();
         member.shared.apply.take_all_within(&mut jobs, Duration::ZERO);
         jobs
+    }
+
+    #[test]
+    fn a_member_goes_on_following_while_it_installs_a_snapshot() {
+        let (mut member, index) = (follower(), 5 + 2 * limits::UNAPPLIED_ENTRIES);
+        member.shared.inbox.message(snapshot(index)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(index + 1..=index + 1, 2, index)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds(), (index + 1, index + 1));
+    }
+
+    /// A new leader commits nothing before its own entry, which comes after all that was left uncommitted.
+    #[test]
+    fn any_number_of_uncommitted_entries_is_followed_up() {
+        let (mut member, many) = (follower(), 5 + 2 * limits::UNAPPLIED_ENTRIES);
+        member.shared.inbox.message(append(6..=many, 1, 5)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(many + 1..=many + 1, 2, 5)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds().1, many + 1);
+        // Committed entries that wait to be applied are what the bound is for.
+        member.shared.inbox.message(append(many + 2..=many + 2, 2, many + 1)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(many + 3..=many + 3, 2, many + 2)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds().1, many + 2);
     }
 
     #[test]

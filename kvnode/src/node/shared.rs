@@ -99,8 +99,6 @@ pub(crate) struct RaftNumbers {
     pub(crate) term: AtomicU64,
     pub(crate) commit: AtomicU64,
     pub(crate) applied: AtomicU64,
-    /// Last index of the log, for the bound on what is not applied.
-    pub(crate) last: AtomicU64,
     /// Whether this member leads and has committed in its term.
     pub(crate) leads: AtomicBool,
     /// The term in which a new leader's first entry was applied, until the raft thread has seen it.
