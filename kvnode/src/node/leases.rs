@@ -69,6 +69,12 @@ impl LeaseBook {
         self.clock.lock().demote();
     }
 
+    /// Keeps everybody else from the clock.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> parking_lot::MutexGuard<'_, LeaseClock> {
+        self.clock.lock()
+    }
+
     /// All leases, those that run out first in front.
     pub(crate) fn by_expiry(&self) -> Vec<LeaseId> {
         self.clock.lock().by_expiry()

@@ -382,12 +382,14 @@ impl RaftLoop {
             // Whoever asked will ask the new leader.
             self.early_reads.clear();
         }
-        if role != Role::Leader && before.role == Role::Leader {
-            self.shared.leases.demote();
-        }
         self.retry_held = true;
         self.shared.raft.term.store(term, Ordering::Relaxed);
         self.shared.leadership.send_replace(now);
+        // Last: the apply thread may start the clock just now, and then looks at the role. Either it sees the new one, or it
+        // is done before this.
+        if role != Role::Leader && before.role == Role::Leader {
+            self.shared.leases.demote();
+        }
     }
 }
 
@@ -495,6 +497,22 @@ mod tests {
         member.shared.inbox.message(append(many + 3..=many + 3, 2, many + 2)).expect("room");
         round(&mut member);
         assert_eq!(member.raft.log_bounds().1, many + 2);
+    }
+
+    #[test]
+    fn a_lost_role_is_seen_before_the_lease_clock_is_stopped() {
+        let mut member = follower();
+        let shared = Arc::clone(&member.shared);
+        shared.leadership.send_replace(Leadership { leader: testing::MEMBER, term: 1, role: Role::Leader });
+        let clock = shared.leases.hold();
+        let raft = std::thread::spawn(move || member.role_changed());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while shared.leader().role == Role::Leader {
+            assert!(Instant::now() < deadline, "a clock that is started now would run on");
+            std::thread::yield_now();
+        }
+        drop(clock);
+        raft.join().expect("no panic");
     }
 
     #[test]
