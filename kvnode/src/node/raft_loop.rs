@@ -272,7 +272,10 @@ impl RaftLoop {
         self.next_tick = if late > tick { now + tick } else { self.next_tick + tick };
         self.raft.tick();
         self.fail_lost();
-        *self.shared.raft.ticked.lock() = Some(now);
+        // Not after a pause: another member may lead since then, and what it sent may still be on its way.
+        if late <= 2 * tick {
+            *self.shared.raft.ticked.lock() = Some(now);
+        }
         self.retry_held = true;
     }
 

@@ -107,7 +107,7 @@ pub(crate) struct RaftNumbers {
     pub(crate) learner: AtomicBool,
     /// Snapshots on their way to other members.
     pub(crate) snapshots_in_flight: AtomicUsize,
-    /// When the leader became known, and when raft last ticked.
+    /// When the leader became known, and when raft last ticked in time.
     pub(crate) leader_since: Mutex<Option<Instant>>,
     pub(crate) ticked: Mutex<Option<Instant>>,
 }
