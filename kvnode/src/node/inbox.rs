@@ -18,6 +18,8 @@ pub(crate) struct Proposal {
     /// Whoever waits is registered under this ID.
     pub(crate) id: u64,
     pub(crate) body: ProposalBody,
+    /// The term that this member must lead in: what a leader decided is not handed on to the next one.
+    pub(crate) only_in_term: Option<u64>,
 }
 
 /// What is proposed.

@@ -134,10 +134,13 @@ impl Node {
         if book.clock.lock().next_due().is_none_or(|due| due > now) {
             return;
         }
-        if let Err(e) = self.confirm_leadership().await {
-            debug!(error = %e, "leases are not revoked: leadership is not confirmed");
-            return;
-        }
+        let term = match self.confirm_leadership().await {
+            Ok(term) => term,
+            Err(e) => {
+                debug!(error = %e, "leases are not revoked: leadership is not confirmed");
+                return;
+            }
+        };
         let expired = book.clock.lock().expired(now, EXPIRED_AT_ONCE);
         let header = self.own_header();
         futures::stream::iter(expired)
@@ -147,8 +150,10 @@ impl Node {
                     lease_revoke: Some(LeaseRevokeRequest { id: id.0 }),
                     ..InternalRaftRequest::default()
                 };
-                match self.propose(request).await {
+                // The next leader gives every lease its full time: it must not be told of these.
+                match self.propose_in(Some(term), request).await {
                     Ok(_) => self.shared.metrics.server.lease_expired.inc(),
+                    Err(NodeError::NotLeader) => debug!("lease-id" = %id, "not revoked: leadership moved"),
                     // The clock names it again in some seconds.
                     Err(e) => warn!("lease-id" = %id, error = %e, "failed to revoke lease"),
                 }
@@ -185,13 +190,13 @@ impl Node {
         }
     }
 
-    /// A round of messages that only a leader of the newest term gets through.
-    async fn confirm_leadership(&self) -> Result<(), NodeError> {
+    /// A round of messages that only a leader of the newest term gets through. Returns that term.
+    async fn confirm_leadership(&self) -> Result<u64, NodeError> {
         let before = self.shared.leader();
         self.linearize().await?;
         let after = self.shared.leader();
         if after.role == Role::Leader && after.term == before.term {
-            Ok(())
+            Ok(after.term)
         } else {
             Err(NodeError::NotLeader)
         }
@@ -203,7 +208,7 @@ impl Node {
         if ticked.is_some_and(|at| at.elapsed() < TICKS_MISSED * self.shared.settings.tick) {
             return Ok(());
         }
-        self.confirm_leadership().await.map_err(|e| {
+        self.confirm_leadership().await.map(drop).map_err(|e| {
             debug!(error = %e, "a lease is not renewed here: leadership is not confirmed");
             if e == NodeError::Stopped { e } else { NodeError::NotLeader }
         })

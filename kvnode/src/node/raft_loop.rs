@@ -213,7 +213,9 @@ impl RaftLoop {
     fn propose(&mut self, proposals: Vec<Proposal>) {
         let mut batch = Vec::with_capacity(proposals.len());
         for proposal in proposals {
-            if let ProposalBody::ConfChange(change) = &proposal.body {
+            if proposal.only_in_term.is_some_and(|term| !self.leads_in(term)) {
+                self.shared.waiters.answer(proposal.id, Err(NodeError::NotLeader));
+            } else if let ProposalBody::ConfChange(change) = &proposal.body {
                 self.propose_batch(&mut batch);
                 match self.raft.propose_conf_change(change) {
                     Ok(()) => self.proposed(&[proposal]),
@@ -224,6 +226,10 @@ impl RaftLoop {
             }
         }
         self.propose_batch(&mut batch);
+    }
+
+    fn leads_in(&self, term: u64) -> bool {
+        self.raft.role().0 == Role::Leader && self.raft.term_and_commit().0 == term
     }
 
     fn propose_batch(&mut self, batch: &mut Vec<Proposal>) {
@@ -405,8 +411,12 @@ mod tests {
     use super::*;
     use crate::node::shared::testing;
 
-    /// A member of voters 1 and 2 that has applied five entries of term 1; its messages go nowhere.
     fn follower() -> RaftLoop {
+        follower_among(vec![1, 2])
+    }
+
+    /// Member 1 of these, which has applied five entries of term 1. Its messages go nowhere.
+    fn follower_among(voters: Vec<u64>) -> RaftLoop {
         let config = Config {
             id: kvnode_raft::MemberId(testing::MEMBER.0),
             election_ticks: 10,
@@ -424,7 +434,7 @@ mod tests {
             entries: Vec::new(),
             hard_state: raftpb::HardState { term: 1, vote: 0, commit: 5 },
             applied: 5,
-            conf_state: raftpb::ConfState { voters: vec![1, 2], ..Default::default() },
+            conf_state: raftpb::ConfState { voters, ..Default::default() },
         };
         let shared = testing::shared();
         shared.raft.applied.store(5, Ordering::Relaxed);
@@ -500,6 +510,54 @@ mod tests {
         member.shared.inbox.message(append(many + 3..=many + 3, 2, many + 2)).expect("room");
         round(&mut member);
         assert_eq!(member.raft.log_bounds().1, many + 2);
+    }
+
+    #[test]
+    fn what_a_leader_decided_is_not_handed_on_to_the_next() {
+        let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let outbox = Arc::clone(&sent);
+        let mut member = follower();
+        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        let propose = |member: &RaftLoop, id, only_in_term| {
+            let body = ProposalBody::Request(bytes::Bytes::from_static(b"x"));
+            member.shared.inbox.propose(Proposal { id, body, only_in_term }).expect("room");
+            member.shared.waiters.register(id)
+        };
+        // Nobody leads: an ordinary request waits for a leader.
+        let mut decided = propose(&member, 1, Some(1));
+        let mut asked = propose(&member, 2, None);
+        round(&mut member);
+        assert_eq!(decided.try_recv(), Ok(Err(NodeError::NotLeader)));
+        assert!(asked.try_recv().is_err());
+        // Member 2 leads, and is handed that one only.
+        member.shared.inbox.message(from_leader(raftpb::MessageType::MsgHeartbeat)).expect("room");
+        round(&mut member);
+        let mut decided = propose(&member, 3, Some(2));
+        round(&mut member);
+        assert_eq!(decided.try_recv(), Ok(Err(NodeError::NotLeader)));
+        let proposal = raftpb::MessageType::MsgProp as i32;
+        let handed_on = sent.lock().iter().filter(|message| message.r#type == proposal).count();
+        assert_eq!(handed_on, 1);
+    }
+
+    #[test]
+    fn a_leader_does_what_it_decided_in_its_own_term() {
+        let mut member = follower_among(vec![1]);
+        round(&mut member);
+        let (term, _) = member.raft.term_and_commit();
+        assert_eq!(member.raft.role().0, Role::Leader);
+        let body = |only_in_term| {
+            let body = ProposalBody::Request(bytes::Bytes::from_static(b"x"));
+            Proposal { id: 1, body, only_in_term }
+        };
+        let last = |member: &RaftLoop| member.raft.log_bounds().1;
+        let before = last(&member);
+        member.shared.inbox.propose(body(Some(term - 1))).expect("room");
+        round(&mut member);
+        assert_eq!(last(&member), before);
+        member.shared.inbox.propose(body(Some(term))).expect("room");
+        round(&mut member);
+        assert_eq!(last(&member), before + 1);
     }
 
     #[test]

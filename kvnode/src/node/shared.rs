@@ -117,7 +117,7 @@ impl Shared {
     pub(crate) fn propose_encoded(&self, id: u64, data: Bytes) -> Result<(), NodeError> {
         use super::inbox::{Proposal, ProposalBody};
         self.inbox
-            .propose(Proposal { id, body: ProposalBody::Request(data) })
+            .propose(Proposal { id, body: ProposalBody::Request(data), only_in_term: None })
             .map_err(|_| NodeError::TooManyRequests)
     }
 
