@@ -12,8 +12,8 @@
 //! 1. send [`Ready::messages`] at any time;
 //! 2. write hard state, snapshot mark and entries to the durable log, in the order of the Ready numbers, several in flight
 //!    if it likes, and sync when [`Ready::must_sync`];
-//! 3. when Ready *n* and all before it are durable, send its [`Ready::persisted_messages`] and call
-//!    [`RaftNode::persisted`]`(n)`;
+//! 3. when Ready *n* and all before it are durable, call [`RaftNode::persisted`]`(n)`, then send its
+//!    [`Ready::persisted_messages`]: an answer must not be stepped before the core knows;
 //! 4. apply [`Ready::committed`] in order, calling [`RaftNode::apply_conf_change`] at each membership change, and report
 //!    progress with [`RaftNode::applied`].
 //!

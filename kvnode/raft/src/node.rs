@@ -328,14 +328,22 @@ impl RaftNode {
         Ok(())
     }
 
-    /// Tells the core that a membership change was applied; returns the membership from here on.
+    /// Tells the core that the membership change at `index` was applied; returns the membership from here on.
+    ///
+    /// A snapshot may have overtaken it while it waited to be applied. The core then follows the snapshot's membership
+    /// already, of which the change is part: made once more it would undo what came after it.
     ///
     /// # Errors
     /// When raft refuses the change. The change must then count as never made.
     pub fn apply_conf_change(
         &mut self,
+        index: u64,
         change: &raftpb::ConfChange,
     ) -> Result<raftpb::ConfState, ConfChangeError> {
+        // Compaction stops at what is applied, so only a snapshot puts the beginning of the log behind it.
+        if index < self.raw.raft.raft_log.first_index() {
+            return Ok(self.conf_state());
+        }
         if let Some(inner) = conf_change::change_in(change)? {
             let conf_state = self.raw.apply_conf_change(&inner).map_err(|e| ConfChangeError::Refused {
                 member: MemberId(change.node_id),

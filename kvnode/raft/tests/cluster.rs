@@ -25,7 +25,15 @@ struct Member {
     /// Whether writes become durable at once, or wait for `persist`.
     slow_disk: bool,
     pending: VecDeque<Ready>,
+    /// Whether the state machine keeps up, or waits for `apply`.
+    slow_apply: bool,
+    unapplied: VecDeque<Unapplied>,
     state: Vec<String>,
+}
+
+enum Unapplied {
+    Entry(raftpb::Entry),
+    Snapshot { index: u64, state: Bytes },
 }
 
 #[derive(Default)]
@@ -64,7 +72,16 @@ fn kind(word: &str) -> ConfChangeType {
 impl Cluster {
     fn start(&mut self, id: u64, disk: DurableState, state: Vec<String>) {
         let core = RaftNode::new(&config(id), disk.clone()).expect("a consistent disk");
-        let member = Member { core, disk, up: true, slow_disk: false, pending: VecDeque::new(), state };
+        let member = Member {
+            core,
+            disk,
+            up: true,
+            slow_disk: false,
+            pending: VecDeque::new(),
+            slow_apply: false,
+            unapplied: VecDeque::new(),
+            state,
+        };
         self.members.insert(id, member);
     }
 
@@ -134,10 +151,16 @@ impl Cluster {
                 let member = self.get(id);
                 member.up = false;
                 member.pending.clear();
+                member.unapplied.clear();
             }
             ["restart", id] => self.restart(id),
             ["slow-disk", id] => self.get(id).slow_disk = true,
             ["persist", id] => self.persist(id),
+            ["slow-apply", id] => self.get(id).slow_apply = true,
+            ["apply", id] => {
+                self.get(id).slow_apply = false;
+                self.apply_all(id.parse().expect("an ID"));
+            }
             ["compact", id, index] => self.get(id).core.compact(index.parse().expect("an index")),
             ["deliver", rest @ ..] => self.deliver(rest),
             ["status", id] => self.status(id),
@@ -198,6 +221,8 @@ impl Cluster {
         };
         let mut ready = member.core.ready();
         let slow = member.slow_disk;
+        let committed = std::mem::take(&mut ready.committed);
+        member.unapplied.extend(committed.into_iter().map(Unapplied::Entry));
         if let Some((role, leader)) = ready.role_change {
             let (term, _) = member.core.term_and_commit();
             self.say(format_args!("{id} {role:?} term={term} leader={leader}"));
@@ -206,15 +231,12 @@ impl Cluster {
         for read in std::mem::take(&mut ready.read_states) {
             self.say(format_args!("{id} read {} safe at {}", read.context, read.index));
         }
-        let committed = std::mem::take(&mut ready.committed);
         if slow {
             self.members.get_mut(&id).expect("is here").pending.push_back(ready);
         } else {
             self.write(id, ready);
         }
-        for entry in committed {
-            self.apply(id, &entry);
-        }
+        self.apply_all(id);
         true
     }
 
@@ -227,15 +249,10 @@ impl Cluster {
         if let Some(meta) = ready.snapshot.as_ref().and_then(|s| s.metadata.clone()) {
             disk.start = LogStart { index: meta.index, term: meta.term };
             disk.entries.clear();
-            disk.applied = meta.index;
             disk.conf_state = meta.conf_state.unwrap_or_default();
-            member.core.persisted(ready.number);
-            member.core.applied(meta.index);
-            let data = ready.snapshot.map(|s| s.data).unwrap_or_default();
-            member.state = vec![String::from_utf8_lossy(&data).into_owned()];
-            self.say(format_args!("{id} installed a snapshot at {}", meta.index));
+            let state = ready.snapshot.map(|s| s.data).unwrap_or_default();
+            member.unapplied.push_back(Unapplied::Snapshot { index: meta.index, state });
         }
-        let member = self.members.get_mut(&id).expect("is here");
         if let Some(first) = ready.entries.first() {
             let disk = &mut member.disk;
             disk.entries.retain(|e| e.index < first.index);
@@ -251,13 +268,30 @@ impl Cluster {
         while let Some(ready) = self.get(id).pending.pop_front() {
             self.write(number, ready);
         }
+        self.apply_all(number);
+    }
+
+    fn apply_all(&mut self, id: u64) {
+        let ready = |m: &mut Member| if m.slow_apply { None } else { m.unapplied.pop_front() };
+        while let Some(next) = self.members.get_mut(&id).and_then(ready) {
+            match next {
+                Unapplied::Entry(entry) => self.apply(id, &entry),
+                Unapplied::Snapshot { index, state } => {
+                    let member = self.members.get_mut(&id).expect("is here");
+                    member.core.applied(index);
+                    member.disk.applied = index;
+                    member.state = vec![String::from_utf8_lossy(&state).into_owned()];
+                    self.say(format_args!("{id} installed a snapshot at {index}"));
+                }
+            }
+        }
     }
 
     fn apply(&mut self, id: u64, entry: &raftpb::Entry) {
         let member = self.members.get_mut(&id).expect("is here");
         if entry.r#type == EntryType::EntryConfChange as i32 {
             let change = conf_change::decode(&entry.data).expect("a membership change");
-            let conf = member.core.apply_conf_change(&change).expect("a change that raft takes");
+            let conf = member.core.apply_conf_change(entry.index, &change).expect("a change that raft takes");
             member.disk.conf_state = conf.clone();
             member.state.push(format!("{:?}", conf.voters));
             let line = format!("{id} members: voters={:?} learners={:?}", conf.voters, conf.learners);

@@ -410,7 +410,7 @@ impl Process {
         if entry.r#type == i32::from(EntryType::EntryConfChange) {
             let change = io(&self.disk, self.id, conf_change::decode(&entry.data))?;
             if let Ok(outcome) = self.store.apply_conf_change(index, term, &change) {
-                let conf_state = io(&self.disk, self.id, self.raft.apply_conf_change(&change))?;
+                let conf_state = io(&self.disk, self.id, self.raft.apply_conf_change(index.0, &change))?;
                 self.store.set_conf_state(conf_state);
                 applied.change = Some(outcome);
             }

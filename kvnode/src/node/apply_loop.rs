@@ -281,7 +281,8 @@ impl ApplyLoop {
         change: &raftpb::ConfChange,
     ) -> Result<raftpb::ConfState, ApplyFailure> {
         let (answer, wait) = mpsc::sync_channel(1);
-        self.shared.inbox.conf_change(ConfChangeCall { change: change.clone(), answer });
+        let call = ConfChangeCall { index: entry.index, change: change.clone(), answer };
+        self.shared.inbox.conf_change(call);
         loop {
             match wait.recv_timeout(self.shared.settings.tick) {
                 Ok(Ok(conf_state)) => return Ok(conf_state),

@@ -72,17 +72,31 @@ impl Node {
     /// [`NodeError::Apply`] when the state machine refused; timeouts as etcd's `parseProposeCtxErr`, after which the
     /// request may still be applied; [`NodeError::TooManyRequests`] and [`NodeError::RequestTooLarge`] before anything
     /// happened.
-    pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Applied, NodeError> {
+    pub async fn propose(&self, request: InternalRaftRequest) -> Result<Applied, NodeError> {
+        self.propose_in(None, request).await
+    }
+
+    /// As [`Node::propose`], but only if this member leads in `term`, where one is given; else [`NodeError::NotLeader`].
+    pub(super) async fn propose_in(
+        &self,
+        term: Option<u64>,
+        mut request: InternalRaftRequest,
+    ) -> Result<Applied, NodeError> {
         let id = self.shared.ids.next();
         request.header.get_or_insert_with(RequestHeader::default).id = id;
         let size = request.encoded_len();
         if size > self.shared.settings.max_request_bytes {
             return Err(NodeError::RequestTooLarge);
         }
-        self.propose_body(id, ProposalBody::Request(request.encode_to_vec().into())).await
+        let body = ProposalBody::Request(request.encode_to_vec().into());
+        self.submit(Proposal { id, body, only_in_term: term }).await
     }
 
     pub(super) async fn propose_body(&self, id: u64, body: ProposalBody) -> Result<Applied, NodeError> {
+        self.submit(Proposal { id, body, only_in_term: None }).await
+    }
+
+    async fn submit(&self, proposal: Proposal) -> Result<Applied, NodeError> {
         let shared = &self.shared;
         if shared.stopper.is_stopping() {
             return Err(NodeError::Stopped);
@@ -91,9 +105,10 @@ impl Node {
             return Err(NodeError::TooManyRequests);
         }
         let started = Instant::now();
+        let id = proposal.id;
         let wait = shared.waiters.register(id);
         let _forget = ForgetOnDrop { waiters: &shared.waiters, id };
-        shared.inbox.propose(Proposal { id, body }).map_err(|_| NodeError::TooManyRequests)?;
+        shared.inbox.propose(proposal).map_err(|_| NodeError::TooManyRequests)?;
         match time::timeout(shared.settings.request_timeout, wait).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(NodeError::Stopped),

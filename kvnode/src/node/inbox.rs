@@ -18,6 +18,8 @@ pub(crate) struct Proposal {
     /// Whoever waits is registered under this ID.
     pub(crate) id: u64,
     pub(crate) body: ProposalBody,
+    /// The term that this member must lead in: what a leader decided is not handed on to the next one.
+    pub(crate) only_in_term: Option<u64>,
 }
 
 /// What is proposed.
@@ -53,6 +55,8 @@ pub(crate) enum Control {
 
 /// The apply thread's call at a membership change; it waits for the answer.
 pub(crate) struct ConfChangeCall {
+    /// Of its log entry.
+    pub(crate) index: u64,
     pub(crate) change: raftpb::ConfChange,
     pub(crate) answer: SyncSender<Result<raftpb::ConfState, ConfChangeError>>,
 }
@@ -74,6 +78,8 @@ pub(crate) struct Letters {
     pub(crate) conf_changes: Vec<ConfChangeCall>,
     /// Highest number of a durable Ready.
     pub(crate) persisted: u64,
+    /// Received snapshots that are durable with it.
+    pub(crate) snapshots: Vec<raftpb::SnapshotMetadata>,
     /// Highest applied index.
     pub(crate) applied: u64,
     pub(crate) stop: bool,
@@ -91,6 +97,7 @@ impl Letters {
         self.controls.clear();
         self.unreachable.clear();
         self.conf_changes.clear();
+        self.snapshots.clear();
         (self.persisted, self.applied) = (0, 0);
         (self.stop, self.news) = (false, false);
     }
@@ -177,9 +184,12 @@ impl Inbox {
         self.post(|letters| letters.conf_changes.push(call));
     }
 
-    /// Everything up to this Ready is durable.
-    pub(crate) fn persisted(&self, number: u64) {
-        self.post(|letters| letters.persisted = letters.persisted.max(number));
+    /// Everything up to this Ready is durable, the snapshot in it included.
+    pub(crate) fn persisted(&self, number: u64, snapshot: Option<raftpb::SnapshotMetadata>) {
+        self.post(|letters| {
+            letters.persisted = letters.persisted.max(number);
+            letters.snapshots.extend(snapshot);
+        });
     }
 
     /// Everything up to this index is applied.

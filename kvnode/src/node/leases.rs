@@ -34,6 +34,9 @@ const REVOCATIONS: usize = 16;
 /// Checkpoints of leases in one request (etcd's `maxLeaseCheckpointBatchSize`).
 const CHECKPOINTS_AT_ONCE: usize = 1000;
 
+/// A leader that has not ticked for so many ticks asks the others whether it leads before it renews (etcd's `isActive`).
+const TICKS_MISSED: u32 = 3;
+
 /// How often a renewal looks again whether an expired lease is revoked.
 const EXPIRED_LOOK: Duration = Duration::from_millis(50);
 
@@ -67,6 +70,12 @@ impl LeaseBook {
     /// Leadership is lost: nothing runs out here any more.
     pub(crate) fn demote(&self) {
         self.clock.lock().demote();
+    }
+
+    /// Keeps everybody else from the clock.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> parking_lot::MutexGuard<'_, LeaseClock> {
+        self.clock.lock()
     }
 
     /// All leases, those that run out first in front.
@@ -125,10 +134,13 @@ impl Node {
         if book.clock.lock().next_due().is_none_or(|due| due > now) {
             return;
         }
-        if let Err(e) = self.confirm_leadership().await {
-            debug!(error = %e, "leases are not revoked: leadership is not confirmed");
-            return;
-        }
+        let term = match self.confirm_leadership().await {
+            Ok(term) => term,
+            Err(e) => {
+                debug!(error = %e, "leases are not revoked: leadership is not confirmed");
+                return;
+            }
+        };
         let expired = book.clock.lock().expired(now, EXPIRED_AT_ONCE);
         let header = self.own_header();
         futures::stream::iter(expired)
@@ -138,8 +150,10 @@ impl Node {
                     lease_revoke: Some(LeaseRevokeRequest { id: id.0 }),
                     ..InternalRaftRequest::default()
                 };
-                match self.propose(request).await {
+                // The next leader gives every lease its full time: it must not be told of these.
+                match self.propose_in(Some(term), request).await {
                     Ok(_) => self.shared.metrics.server.lease_expired.inc(),
+                    Err(NodeError::NotLeader) => debug!("lease-id" = %id, "not revoked: leadership moved"),
                     // The clock names it again in some seconds.
                     Err(e) => warn!("lease-id" = %id, error = %e, "failed to revoke lease"),
                 }
@@ -176,16 +190,28 @@ impl Node {
         }
     }
 
-    /// A round of messages that only a leader of the newest term gets through.
-    async fn confirm_leadership(&self) -> Result<(), NodeError> {
+    /// A round of messages that only a leader of the newest term gets through. Returns that term.
+    async fn confirm_leadership(&self) -> Result<u64, NodeError> {
         let before = self.shared.leader();
         self.linearize().await?;
         let after = self.shared.leader();
         if after.role == Role::Leader && after.term == before.term {
-            Ok(())
+            Ok(after.term)
         } else {
             Err(NodeError::NotLeader)
         }
+    }
+
+    /// Asks the others only if this member may have slept through the end of its leadership (etcd's `ensureLeadership`).
+    async fn ensure_leadership(&self) -> Result<(), NodeError> {
+        let ticked = *self.shared.raft.ticked.lock();
+        if ticked.is_some_and(|at| at.elapsed() < TICKS_MISSED * self.shared.settings.tick) {
+            return Ok(());
+        }
+        self.confirm_leadership().await.map(drop).map_err(|e| {
+            debug!(error = %e, "a lease is not renewed here: leadership is not confirmed");
+            if e == NodeError::Stopped { e } else { NodeError::NotLeader }
+        })
     }
 
     /// Renews a lease, at the leader. Returns its time to live in seconds, 0 for one that is unknown or ran out.
@@ -222,6 +248,10 @@ impl Node {
     /// Renews a lease if this member decides about leases.
     pub(crate) async fn renew_here(&self, id: LeaseId) -> Result<i64, NodeError> {
         let book = &self.shared.leases;
+        let primary = book.clock.lock().is_primary();
+        if primary {
+            self.ensure_leadership().await?;
+        }
         // A lease granted a moment ago may be committed and not applied; one that is known needs no waiting.
         if book.clock.lock().remaining(id, book.now()).is_none() {
             self.wait_committed().await?;
@@ -304,5 +334,73 @@ impl Node {
     #[must_use]
     pub fn leases_by_expiry(&self) -> Vec<LeaseId> {
         self.shared.leases.by_expiry()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kvnode_mvcc::{Lease, LeaseChange};
+
+    use super::*;
+    use crate::{
+        node::{
+            inbox::Letters,
+            shared::{Leadership, testing},
+            stop::Threads,
+        },
+        peer::Dialer,
+    };
+
+    const LEASE: LeaseId = LeaseId(7);
+    const TICK: Duration = Duration::from_secs(1);
+
+    /// A leader, for all it knows, that has granted a lease of 60 s.
+    fn leader() -> Node {
+        let mut shared = testing::shared();
+        Arc::get_mut(&mut shared).expect("nobody else has it").settings.tick = TICK;
+        shared.leadership.send_replace(Leadership { leader: testing::MEMBER, term: 2, role: Role::Leader });
+        let lease = Lease { id: LEASE, ttl_seconds: 60, remaining_ttl_seconds: 0 };
+        let mut clock = shared.leases.clock.lock();
+        clock.observe(&[LeaseChange::Granted(lease)], Duration::ZERO);
+        clock.promote(shared.leases.now(), Duration::ZERO);
+        drop(clock);
+        let dialer = Dialer { tls: None, dial_timeout: TICK };
+        let transport = Arc::new(testing::Outbox(drop));
+        Node { shared, transport, dialer, threads: Threads::default() }
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().build().expect("a runtime").block_on(work)
+    }
+
+    /// Renews while another thread has raft answer the read with `answer`.
+    fn renew_asking(node: &Node, answer: Result<u64, NodeError>) -> Result<i64, NodeError> {
+        let shared = Arc::clone(&node.shared);
+        let raft = std::thread::spawn(move || {
+            let mut letters = Letters::default();
+            shared.inbox.take(&mut letters, Instant::now() + Duration::from_secs(10));
+            let read = letters.reads.pop().expect("somebody asks whether this member leads");
+            read.send(answer).expect("and waits");
+        });
+        let outcome = run(node.renew_here(LEASE));
+        raft.join().expect("no panic");
+        outcome
+    }
+
+    #[test]
+    fn a_leader_that_may_have_slept_asks_the_others_before_it_renews() {
+        let node = leader();
+        let ticked = |at| *node.shared.raft.ticked.lock() = at;
+        ticked(Some(Instant::now()));
+        assert_eq!(run(node.renew_here(LEASE)), Ok(60), "it ticks: nobody was asked");
+        for slept in [None, Instant::now().checked_sub(TICKS_MISSED * TICK)] {
+            ticked(slept);
+            assert_eq!(renew_asking(&node, Ok(5)), Ok(60));
+            assert_eq!(renew_asking(&node, Err(NodeError::LeaderChanged)), Err(NodeError::NotLeader));
+            assert_eq!(renew_asking(&node, Err(NodeError::Stopped)), Err(NodeError::Stopped));
+        }
     }
 }

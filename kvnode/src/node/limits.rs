@@ -24,8 +24,9 @@ pub const READS: usize = 64 * 1024;
 /// Entries that may be committed and not applied before new requests are refused (etcd's `maxGapBetweenApplyAndCommitIndex`).
 pub const APPLY_GAP: u64 = 5000;
 
-/// Entries a follower may have that are not applied before it lets the leader wait by dropping appends. Far above
-/// [`APPLY_GAP`], so that it only bites when the apply thread is much slower than the network.
+/// Committed entries a follower may have that are not applied before it lets the leader wait by dropping appends. Far above
+/// [`APPLY_GAP`], so that it only bites when the apply thread is much slower than the network. What is not committed is
+/// no longer than the leader's own, which [`UNCOMMITTED_BYTES`] bounds.
 pub const UNAPPLIED_ENTRIES: u64 = 100_000;
 
 /// Largest append message, in bytes of entries (etcd's `maxSizePerMsg`).

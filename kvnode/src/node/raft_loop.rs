@@ -69,19 +69,23 @@ impl RaftLoop {
             if letters.stop {
                 break;
             }
-            self.take_reports(&mut letters);
-            self.take_messages(&mut letters);
-            self.take_controls(&mut letters);
-            self.take_proposals(&mut letters);
-            self.reads.add(letters.reads.drain(..));
-            let now = Instant::now();
-            self.tick(now);
-            self.drive_reads(now);
-            self.dispatch();
+            self.work(&mut letters);
             letters.clear();
             self.letters = letters;
         }
         self.reads.fail_all(&NodeError::Stopped);
+    }
+
+    fn work(&mut self, letters: &mut Letters) {
+        self.take_reports(letters);
+        self.take_messages(letters);
+        self.take_controls(letters);
+        self.take_proposals(letters);
+        self.reads.add(letters.reads.drain(..));
+        let now = Instant::now();
+        self.tick(now);
+        self.drive_reads(now);
+        self.dispatch();
     }
 
     /// When to go on without news.
@@ -99,8 +103,12 @@ impl RaftLoop {
         if letters.persisted > 0 {
             self.raft.persisted(letters.persisted);
         }
+        // Raft hands out what follows a snapshot from here on: it queues behind it.
+        for meta in letters.snapshots.drain(..) {
+            self.shared.apply.push(ApplyJob::Install(meta));
+        }
         for call in letters.conf_changes.drain(..) {
-            let outcome = self.raft.apply_conf_change(&call.change);
+            let outcome = self.raft.apply_conf_change(call.index, &call.change);
             // The apply thread waits; if it is gone the node is stopping.
             let _ = call.answer.send(outcome);
         }
@@ -121,15 +129,21 @@ impl RaftLoop {
     }
 
     fn take_messages(&mut self, letters: &mut Letters) {
-        let applied = self.shared.raft.applied.load(Ordering::Relaxed);
-        let behind = self.shared.raft.last.load(Ordering::Relaxed).saturating_sub(applied);
         for message in letters.messages.drain(..) {
-            if behind > limits::UNAPPLIED_ENTRIES && !message.entries.is_empty() {
+            if !message.entries.is_empty() && self.unapplied() > limits::UNAPPLIED_ENTRIES {
                 // The leader sends them again; until then the apply thread catches up.
                 continue;
             }
             self.step(message);
         }
+    }
+
+    /// Entries that the apply thread owes. Only what is committed counts, as nothing else is sure to be applied one day:
+    /// what commits the rest may be what is dropped. Nor does what a received snapshot brings, whose installing takes long.
+    fn unapplied(&self) -> u64 {
+        let applied = self.shared.raft.applied.load(Ordering::Relaxed);
+        let before_log = self.raft.log_bounds().0 - 1;
+        self.raft.term_and_commit().1.saturating_sub(applied.max(before_log))
     }
 
     fn step(&mut self, message: raftpb::Message) {
@@ -199,7 +213,9 @@ impl RaftLoop {
     fn propose(&mut self, proposals: Vec<Proposal>) {
         let mut batch = Vec::with_capacity(proposals.len());
         for proposal in proposals {
-            if let ProposalBody::ConfChange(change) = &proposal.body {
+            if proposal.only_in_term.is_some_and(|term| !self.leads_in(term)) {
+                self.shared.waiters.answer(proposal.id, Err(NodeError::NotLeader));
+            } else if let ProposalBody::ConfChange(change) = &proposal.body {
                 self.propose_batch(&mut batch);
                 match self.raft.propose_conf_change(change) {
                     Ok(()) => self.proposed(&[proposal]),
@@ -210,6 +226,10 @@ impl RaftLoop {
             }
         }
         self.propose_batch(&mut batch);
+    }
+
+    fn leads_in(&self, term: u64) -> bool {
+        self.raft.role().0 == Role::Leader && self.raft.term_and_commit().0 == term
     }
 
     fn propose_batch(&mut self, batch: &mut Vec<Proposal>) {
@@ -258,7 +278,10 @@ impl RaftLoop {
         self.next_tick = if late > tick { now + tick } else { self.next_tick + tick };
         self.raft.tick();
         self.fail_lost();
-        *self.shared.raft.ticked.lock() = Some(now);
+        // Not after a pause: another member may lead since then, and what it sent may still be on its way.
+        if late <= 2 * tick {
+            *self.shared.raft.ticked.lock() = Some(now);
+        }
         self.retry_held = true;
     }
 
@@ -294,9 +317,7 @@ impl RaftLoop {
             self.drive_reads(Instant::now());
         }
         self.note_commit();
-        let numbers = &self.shared.raft;
-        numbers.last.store(self.raft.log_bounds().1, Ordering::Relaxed);
-        numbers.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
+        self.shared.raft.leads.store(self.raft.leads_with_commit(), Ordering::Relaxed);
     }
 
     fn note_commit(&self) {
@@ -375,11 +396,204 @@ impl RaftLoop {
             // Whoever asked will ask the new leader.
             self.early_reads.clear();
         }
-        if role != Role::Leader && before.role == Role::Leader {
-            self.shared.leases.demote();
-        }
         self.retry_held = true;
         self.shared.raft.term.store(term, Ordering::Relaxed);
         self.shared.leadership.send_replace(now);
+        // Last: the apply thread may start the clock just now, and then looks at the role. Either it sees the new one, or it
+        // is done before this.
+        if role != Role::Leader && before.role == Role::Leader {
+            self.shared.leases.demote();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kvnode_raft::{Config, DurableState, LogStart, PreVote};
+
+    use super::*;
+    use crate::node::shared::testing;
+
+    fn follower() -> RaftLoop {
+        follower_among(vec![1, 2])
+    }
+
+    /// Member 1 of these, which has applied five entries of term 1. Its messages go nowhere.
+    fn follower_among(voters: Vec<u64>) -> RaftLoop {
+        let config = Config {
+            id: kvnode_raft::MemberId(testing::MEMBER.0),
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            pre_vote: PreVote::On,
+            max_message_bytes: limits::APPEND_BYTES,
+            max_inflight_messages: limits::APPENDS_IN_FLIGHT,
+            max_uncommitted_bytes: limits::UNCOMMITTED_BYTES,
+            max_committed_bytes: limits::COMMITTED_BYTES,
+            jitter_seed: 1,
+            log: None,
+        };
+        let disk = DurableState {
+            start: LogStart { index: 5, term: 1 },
+            entries: Vec::new(),
+            hard_state: raftpb::HardState { term: 1, vote: 0, commit: 5 },
+            applied: 5,
+            conf_state: raftpb::ConfState { voters, ..Default::default() },
+        };
+        let shared = testing::shared();
+        shared.raft.applied.store(5, Ordering::Relaxed);
+        let raft = RaftNode::new(&config, disk).expect("a consistent disk");
+        RaftLoop::new(shared, raft, Arc::new(testing::Outbox(drop)))
+    }
+
+    /// One round of what is in the inbox.
+    fn round(member: &mut RaftLoop) {
+        let mut letters = Letters::default();
+        member.shared.inbox.take(&mut letters, Instant::now());
+        member.work(&mut letters);
+    }
+
+    fn from_leader(kind: raftpb::MessageType) -> raftpb::Message {
+        raftpb::Message { r#type: kind as i32, from: 2, to: 1, term: 2, ..Default::default() }
+    }
+
+    /// Empty entries of term 2.
+    fn append(indexes: std::ops::RangeInclusive<u64>, before: u64, commit: u64) -> raftpb::Message {
+        let index = indexes.start() - 1;
+        let entries = indexes.map(|index| raftpb::Entry { index, term: 2, ..Default::default() }).collect();
+        let kind = raftpb::MessageType::MsgApp;
+        raftpb::Message { log_term: before, index, commit, entries, ..from_leader(kind) }
+    }
+
+    fn snapshot(index: u64) -> raftpb::Message {
+        let conf_state = Some(raftpb::ConfState { voters: vec![1, 2], ..Default::default() });
+        let metadata = Some(raftpb::SnapshotMetadata { index, term: 2, conf_state });
+        let snapshot = Some(raftpb::Snapshot { metadata, ..Default::default() });
+        raftpb::Message { snapshot, ..from_leader(raftpb::MessageType::MsgSnap) }
+    }
+
+    /// The log thread's part: everything handed to it is durable.
+    fn write_log(member: &RaftLoop) {
+        let mut jobs = Vec::new();
+        member.shared.wal.take_all_within(&mut jobs, Duration::ZERO);
+        for job in jobs {
+            if let WalJob::Write(write) = job {
+                member.shared.inbox.persisted(write.number, write.snapshot);
+            }
+        }
+    }
+
+    fn take_apply_jobs(member: &RaftLoop) -> Vec<ApplyJob> {
+        let mut jobs = Vec::new();
+        member.shared.apply.take_all_within(&mut jobs, Duration::ZERO);
+        jobs
+    }
+
+    #[test]
+    fn a_member_goes_on_following_while_it_installs_a_snapshot() {
+        let (mut member, index) = (follower(), 5 + 2 * limits::UNAPPLIED_ENTRIES);
+        member.shared.inbox.message(snapshot(index)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(index + 1..=index + 1, 2, index)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds(), (index + 1, index + 1));
+    }
+
+    /// A new leader commits nothing before its own entry, which comes after all that was left uncommitted.
+    #[test]
+    fn any_number_of_uncommitted_entries_is_followed_up() {
+        let (mut member, many) = (follower(), 5 + 2 * limits::UNAPPLIED_ENTRIES);
+        member.shared.inbox.message(append(6..=many, 1, 5)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(many + 1..=many + 1, 2, 5)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds().1, many + 1);
+        // Committed entries that wait to be applied are what the bound is for.
+        member.shared.inbox.message(append(many + 2..=many + 2, 2, many + 1)).expect("room");
+        round(&mut member);
+        member.shared.inbox.message(append(many + 3..=many + 3, 2, many + 2)).expect("room");
+        round(&mut member);
+        assert_eq!(member.raft.log_bounds().1, many + 2);
+    }
+
+    #[test]
+    fn what_a_leader_decided_is_not_handed_on_to_the_next() {
+        let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let outbox = Arc::clone(&sent);
+        let mut member = follower();
+        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        let propose = |member: &RaftLoop, id, only_in_term| {
+            let body = ProposalBody::Request(bytes::Bytes::from_static(b"x"));
+            member.shared.inbox.propose(Proposal { id, body, only_in_term }).expect("room");
+            member.shared.waiters.register(id)
+        };
+        // Nobody leads: an ordinary request waits for a leader.
+        let mut decided = propose(&member, 1, Some(1));
+        let mut asked = propose(&member, 2, None);
+        round(&mut member);
+        assert_eq!(decided.try_recv(), Ok(Err(NodeError::NotLeader)));
+        assert!(asked.try_recv().is_err());
+        // Member 2 leads, and is handed that one only.
+        member.shared.inbox.message(from_leader(raftpb::MessageType::MsgHeartbeat)).expect("room");
+        round(&mut member);
+        let mut decided = propose(&member, 3, Some(2));
+        round(&mut member);
+        assert_eq!(decided.try_recv(), Ok(Err(NodeError::NotLeader)));
+        let proposal = raftpb::MessageType::MsgProp as i32;
+        let handed_on = sent.lock().iter().filter(|message| message.r#type == proposal).count();
+        assert_eq!(handed_on, 1);
+    }
+
+    #[test]
+    fn a_leader_does_what_it_decided_in_its_own_term() {
+        let mut member = follower_among(vec![1]);
+        round(&mut member);
+        let (term, _) = member.raft.term_and_commit();
+        assert_eq!(member.raft.role().0, Role::Leader);
+        let body = |only_in_term| {
+            let body = ProposalBody::Request(bytes::Bytes::from_static(b"x"));
+            Proposal { id: 1, body, only_in_term }
+        };
+        let last = |member: &RaftLoop| member.raft.log_bounds().1;
+        let before = last(&member);
+        member.shared.inbox.propose(body(Some(term - 1))).expect("room");
+        round(&mut member);
+        assert_eq!(last(&member), before);
+        member.shared.inbox.propose(body(Some(term))).expect("room");
+        round(&mut member);
+        assert_eq!(last(&member), before + 1);
+    }
+
+    #[test]
+    fn a_lost_role_is_seen_before_the_lease_clock_is_stopped() {
+        let mut member = follower();
+        let shared = Arc::clone(&member.shared);
+        shared.leadership.send_replace(Leadership { leader: testing::MEMBER, term: 1, role: Role::Leader });
+        let clock = shared.leases.hold();
+        let raft = std::thread::spawn(move || member.role_changed());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while shared.leader().role == Role::Leader {
+            assert!(Instant::now() < deadline, "a clock that is started now would run on");
+            std::thread::yield_now();
+        }
+        drop(clock);
+        raft.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_durable_snapshot_is_installed_before_the_entries_behind_it() {
+        let mut member = follower();
+        member.shared.inbox.message(snapshot(10)).expect("room");
+        member.shared.inbox.message(append(11..=12, 2, 12)).expect("room");
+        round(&mut member);
+        assert!(take_apply_jobs(&member).is_empty(), "nothing is durable");
+        write_log(&member);
+        round(&mut member);
+        let jobs = take_apply_jobs(&member);
+        let [ApplyJob::Install(meta), ApplyJob::Entries(entries)] = &jobs[..] else {
+            panic!("{} jobs", jobs.len())
+        };
+        assert_eq!((meta.index, entries.len()), (10, 2));
     }
 }

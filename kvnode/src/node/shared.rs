@@ -99,8 +99,6 @@ pub(crate) struct RaftNumbers {
     pub(crate) term: AtomicU64,
     pub(crate) commit: AtomicU64,
     pub(crate) applied: AtomicU64,
-    /// Last index of the log, for the bound on what is not applied.
-    pub(crate) last: AtomicU64,
     /// Whether this member leads and has committed in its term.
     pub(crate) leads: AtomicBool,
     /// The term in which a new leader's first entry was applied, until the raft thread has seen it.
@@ -109,7 +107,7 @@ pub(crate) struct RaftNumbers {
     pub(crate) learner: AtomicBool,
     /// Snapshots on their way to other members.
     pub(crate) snapshots_in_flight: AtomicUsize,
-    /// When the leader became known, and when raft last ticked.
+    /// When the leader became known, and when raft last ticked in time.
     pub(crate) leader_since: Mutex<Option<Instant>>,
     pub(crate) ticked: Mutex<Option<Instant>>,
 }
@@ -119,7 +117,7 @@ impl Shared {
     pub(crate) fn propose_encoded(&self, id: u64, data: Bytes) -> Result<(), NodeError> {
         use super::inbox::{Proposal, ProposalBody};
         self.inbox
-            .propose(Proposal { id, body: ProposalBody::Request(data) })
+            .propose(Proposal { id, body: ProposalBody::Request(data), only_in_term: None })
             .map_err(|_| NodeError::TooManyRequests)
     }
 
@@ -151,3 +149,65 @@ impl Shared {
 
 /// Shorthand for the threads.
 pub(crate) type SharedRef = Arc<Shared>;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! What a member's threads share, without the threads: a test plays those it does not look at.
+
+    use kvnode_mvcc::{Store, lease::clock::Checkpoints, watch::WatchLimits};
+
+    use super::*;
+    use crate::flags::config::{Config, MetricsLevel};
+
+    pub(crate) const MEMBER: MemberId = MemberId(1);
+
+    /// Of a member that has just begun and whose next tick never comes.
+    pub(crate) fn shared() -> SharedRef {
+        let store = Store::new(kvnode_mvcc::Config::default());
+        let settings = Settings {
+            tick: Duration::from_secs(3600),
+            election_timeout: Duration::from_secs(10 * 3600),
+            request_timeout: Duration::from_secs(5),
+            max_request_bytes: 1 << 20,
+            strict_reconfig_check: true,
+            snapshot_count: 10_000,
+            catchup_entries: 5000,
+            warn_apply: Duration::from_secs(1),
+        };
+        Arc::new(Shared {
+            identity: Identity { cluster: ClusterId(1), member: MEMBER, name: "m1".to_owned() },
+            settings,
+            inbox: Inbox::default(),
+            wal: Queue::default(),
+            apply: Queue::default(),
+            waiters: Waiters::default(),
+            applied_waiters: AppliedWaiters::default(),
+            reader: store.reader(),
+            leases: LeaseBook::new(Vec::new(), Checkpoints::Off),
+            watches: Watches::new(store.view(), WatchLimits::default()),
+            tokens: Arc::new(Tokens::load(&Config::default()).expect("simple tokens need no keys")),
+            hashes: Hashes::default(),
+            ids: IdGenerator::new(MEMBER.0, 1),
+            metrics: Metrics::new(MetricsLevel::Basic),
+            stopper: Stopper::default(),
+            leadership: watch::Sender::new(Leadership::default()),
+            raft: RaftNumbers::default(),
+            ready_to_downgrade: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes messages from the member and delivers none, but calls back when there are any.
+    pub(crate) struct Outbox<F>(pub(crate) F);
+
+    impl<F: Fn(Vec<raftpb::Message>) + Send + Sync> Transport for Outbox<F> {
+        fn send(&self, messages: Vec<raftpb::Message>) {
+            (self.0)(messages);
+        }
+
+        fn members_changed(&self, _: &[Member], _: &[MemberId]) {}
+
+        fn active_since(&self, _: MemberId) -> Option<Instant> {
+            None
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The log thread: the only one that writes to the log, and the only place where anything becomes durable.
 //!
-//! It takes everything that waits, writes it with one write and one sync, and only then lets messages go that depend on
-//! it and tells raft. While it syncs, raft goes on and the next group gathers.
+//! It takes everything that waits, writes it with one write and one sync, and only then tells raft and lets messages go
+//! that depend on it. While it syncs, raft goes on and the next group gathers.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,7 +10,6 @@ use kvnode_storage::wal::{Wal, WalError};
 use tracing::{error, info, warn};
 
 use super::{
-    apply_loop::ApplyJob,
     shared::{SharedRef, Transport},
     stop::StopReason,
 };
@@ -112,16 +111,14 @@ impl WalLoop {
             self.wal.flush()?;
             self.shared.metrics.disk.wal_write.observe(start.elapsed().as_secs_f64());
         }
+        // Only the first of a group has one. Raft hears of it before anybody can answer the messages, or installs it.
+        let snapshot = group.first_mut().and_then(|write| write.snapshot.take());
+        self.shared.inbox.persisted(number, snapshot);
         for write in group.drain(..) {
             if !write.messages.is_empty() {
                 self.transport.send(write.messages);
             }
-            // Before raft hears of it, so that entries after the snapshot queue behind it.
-            if let Some(meta) = write.snapshot {
-                self.shared.apply.push(ApplyJob::Install(meta));
-            }
         }
-        self.shared.inbox.persisted(number);
         Ok(())
     }
 
@@ -138,4 +135,49 @@ impl WalLoop {
 /// The log's own form of a snapshot's metadata.
 pub(crate) fn mark_of(meta: &raftpb::SnapshotMetadata) -> walpb::Snapshot {
     walpb::Snapshot { index: meta.index, term: meta.term, conf_state: meta.conf_state.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use kvnode_storage::{
+        vfs::SimDisk,
+        wal::{Metadata, Preparation, WalOptions},
+    };
+
+    use super::*;
+    use crate::node::{inbox::Letters, shared::testing};
+
+    /// An answer to a message can be here before the log thread goes on, and so can the state of a snapshot.
+    #[test]
+    fn raft_hears_what_is_durable_before_anybody_can_react_to_it() {
+        let options = WalOptions { segment_bytes: 1 << 16, preparation: Preparation::Inline };
+        let disk = Arc::new(SimDisk::new());
+        let wal = Wal::create(disk, Path::new("/wal"), Metadata { node_id: 1, cluster_id: 1 }, options)
+            .expect("an empty disk");
+        let shared = testing::shared();
+        let heard = Arc::clone(&shared);
+        let transport = Arc::new(testing::Outbox(move |_| {
+            let mut letters = Letters::default();
+            heard.inbox.take(&mut letters, Instant::now());
+            assert_eq!((letters.persisted, letters.snapshots.len()), (8, 1));
+        }));
+        let mut log = WalLoop { shared: Arc::clone(&shared), wal, sync: SyncMode::Always, transport };
+        let write = |number, snapshot| Write {
+            number,
+            hard_state: Some(raftpb::HardState { term: 2, vote: 0, commit: 10 }),
+            entries: Vec::new(),
+            snapshot,
+            must_sync: true,
+            messages: Vec::new(),
+        };
+        let conf_state = Some(raftpb::ConfState { voters: vec![1], ..Default::default() });
+        let snapshot = raftpb::SnapshotMetadata { index: 10, term: 2, conf_state };
+        let answer = Write { messages: vec![raftpb::Message::default()], ..write(8, None) };
+        log.work(&mut vec![WalJob::Write(write(7, Some(snapshot))), WalJob::Write(answer)]).expect("power");
+        let mut installs = Vec::new();
+        shared.apply.take_all_within(&mut installs, std::time::Duration::ZERO);
+        assert!(installs.is_empty(), "raft hands them out, in order with entries");
+    }
 }

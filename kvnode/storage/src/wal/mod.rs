@@ -288,7 +288,7 @@ impl Wal {
             };
             outcome.map_err(WalError::io("release", &path))?;
         }
-        // A segment must not come back under its old name once its content is zeroed.
+        // What is released stays so over a power cut.
         self.vfs.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
         Ok(count)
     }

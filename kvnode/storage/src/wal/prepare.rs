@@ -116,8 +116,9 @@ impl Job {
     fn run(&self) -> io::Result<Box<dyn File>> {
         let next = self.next_path();
         if self.vfs.exists(&self.recycled_path())? {
-            // The old name is gone for good before the content is: `release_before` synced the directory.
             self.vfs.rename(&self.recycled_path(), &next)?;
+            // The old name is gone for good before the content is; whoever released it may not have come to that yet.
+            self.vfs.sync_dir(&self.dir)?;
             let file = self.vfs.open(&next, OpenMode::ReadWrite)?;
             zero(&*file, 0, file.length()?)?;
             file.allocate(self.segment_bytes)?;
@@ -152,4 +153,33 @@ pub fn remove_leftovers(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{SimDisk, read_file};
+
+    /// The log thread has renamed it and goes on to sync the directory when the preparing thread finds it.
+    #[test]
+    fn a_segment_is_not_zeroed_while_it_may_come_back_under_its_old_name() {
+        let (dir, content) = (PathBuf::from("/wal"), [7; 2048]);
+        let old = dir.join("0000000000000000-0000000000000000.wal");
+        for image in 0..20 {
+            let disk = SimDisk::new();
+            disk.create_dir_all(&dir).expect("power");
+            disk.sync_dir(Path::new("/")).expect("power");
+            let file = disk.open(&old, OpenMode::CreateNew).expect("power");
+            file.write_all_at(&content, 0).expect("power");
+            file.sync_data().expect("power");
+            disk.sync_dir(&dir).expect("power");
+            let mut preparer = Preparer::new(Arc::new(disk.clone()), dir.clone(), 4096, Preparation::Inline);
+            disk.rename(&old, &preparer.recycled_path()).expect("power");
+            preparer.take().expect("power");
+            let after = disk.crash(image);
+            if after.exists(&old).expect("power") {
+                assert_eq!(read_file(&after, &old).expect("power"), content, "image {image}");
+            }
+        }
+    }
 }
