@@ -217,7 +217,7 @@ impl Node {
     /// Renews a lease, at the leader. Returns its time to live in seconds, 0 for one that is unknown or ran out.
     ///
     /// # Errors
-    /// [`NodeError::Timeout`], [`NodeError::Stopped`].
+    /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`].
     pub async fn lease_renew(&self, id: LeaseId) -> Result<i64, NodeError> {
         match self.renew_somewhere(id).await {
             Err(NodeError::LeaseNotFound) => Ok(0),
@@ -239,19 +239,26 @@ impl Node {
                 }
             }
             if time::Instant::now() >= deadline {
-                return Err(NodeError::Timeout);
+                return Err(self.no_answer());
             }
             time::sleep(limits::FORWARD_RETRY).await;
         }
     }
 
+    /// Why nobody decided about a lease in time.
+    fn no_answer(&self) -> NodeError {
+        let led = self.shared.leader().leader.0 != 0;
+        if led { NodeError::Timeout } else { NodeError::NoLeader }
+    }
+
     /// Renews a lease if this member decides about leases.
     pub(crate) async fn renew_here(&self, id: LeaseId) -> Result<i64, NodeError> {
         let book = &self.shared.leases;
-        let primary = book.clock.lock().is_primary();
-        if primary {
-            self.ensure_leadership().await?;
+        // Before anything that depends on how far this member is: whoever leads may be further.
+        if !book.clock.lock().is_primary() {
+            return Err(NodeError::NotLeader);
         }
+        self.ensure_leadership().await?;
         // A lease granted a moment ago may be committed and not applied; one that is known needs no waiting.
         if book.clock.lock().remaining(id, book.now()).is_none() {
             self.wait_committed().await?;
@@ -280,7 +287,7 @@ impl Node {
     /// How long a lease lives, from the leader; `None` for one that is unknown or ran out.
     ///
     /// # Errors
-    /// [`NodeError::Timeout`], [`NodeError::Stopped`].
+    /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`].
     pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<Option<LeaseTtl>, NodeError> {
         match self.time_to_live_somewhere(id).await {
             Ok(ttl) => Ok(Some(ttl)),
@@ -303,7 +310,7 @@ impl Node {
                 }
             }
             if time::Instant::now() >= deadline {
-                return Err(NodeError::Timeout);
+                return Err(self.no_answer());
             }
             time::sleep(limits::FORWARD_RETRY).await;
         }
@@ -402,5 +409,13 @@ mod tests {
             assert_eq!(renew_asking(&node, Err(NodeError::LeaderChanged)), Err(NodeError::NotLeader));
             assert_eq!(renew_asking(&node, Err(NodeError::Stopped)), Err(NodeError::Stopped));
         }
+    }
+
+    #[test]
+    fn a_member_that_lags_hands_a_renewal_on_at_once() {
+        let node = leader();
+        node.shared.leases.demote();
+        node.shared.raft.commit.store(10, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(run(node.renew_here(LEASE)), Err(NodeError::NotLeader));
     }
 }
