@@ -406,6 +406,18 @@ impl RaftNode {
         self.is_handing_over() || (changes_members && self.is_changing_members())
     }
 
+    /// Leads no more, without a word to anybody: the others notice, and elect one of them. For a leader that cannot do its
+    /// part. The only voter goes on, since there is nobody else. Returns whether it led.
+    pub fn step_down(&mut self) -> bool {
+        let raft = &mut self.raw.raft;
+        let steps_down = raft.state == StateRole::Leader && !raft.prs().is_singleton();
+        if steps_down {
+            // As a leader does that no longer hears from a quorum.
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
+        steps_down
+    }
+
     /// Begins to hand leadership to a voter; a follower asks its leader to.
     pub fn transfer_leader(&mut self, to: MemberId) {
         self.raw.transfer_leader(to.0);

@@ -138,6 +138,9 @@ impl Cluster {
                 let to = MemberId(to.parse().expect("an ID"));
                 self.get(id).core.transfer_leader(to);
             }
+            ["step-down", id] => {
+                self.get(id).core.step_down();
+            }
             ["read", id, context] => {
                 let answer = self.get(id).core.read_index(context.parse().expect("a number"));
                 if answer == ReadIndex::NotNow {

@@ -23,7 +23,7 @@ pub(crate) fn disturb(sim: &mut Sim) -> Judgement {
     let Some(id) = sim.random.pick(&ids) else { return Ok(()) };
     // Leaders are where it hurts.
     let id = if sim.random.chance(300) { sim.leader().unwrap_or(id) } else { id };
-    match sim.random.below(13) {
+    match sim.random.below(14) {
         0..=1 => {
             sim.stats.kills += 1;
             sim.note(|| format!("m{id} is killed"));
@@ -56,6 +56,16 @@ pub(crate) fn disturb(sim: &mut Sim) -> Judgement {
             sim.machine(id).paused_until = until;
         }
         11 => sim.network.weather = Weather::draw(&mut sim.random),
+        12 => {
+            let until = sim.now + sim.random.between(SECOND / 2, 5 * SECOND);
+            sim.note(|| format!("the disk of m{id} hangs"));
+            let machine = sim.machine(id);
+            machine.disk_hangs_until = until;
+            let life = machine.life;
+            if until > sim.now + 1100 * MILLISECOND {
+                sim.after(1100 * MILLISECOND, Event::StepDown { at: id, life });
+            }
+        }
         _ => lose(sim, id),
     }
     Ok(())
@@ -197,6 +207,7 @@ pub(crate) fn heal(sim: &mut Sim) {
     for id in ids {
         let machine = sim.machine(id);
         machine.paused_until = 0;
+        machine.disk_hangs_until = 0;
         machine.disk.arm(CrashPlan::Never);
         sim.after(0, Event::Restart(id));
     }

@@ -50,6 +50,8 @@ pub(crate) struct Machine {
     pub life: u64,
     pub founders: Vec<u64>,
     pub paused_until: u64,
+    /// Until then nothing is written to the log.
+    pub disk_hangs_until: u64,
     /// Its disk is gone; it never comes back.
     pub lost: bool,
     log_scheduled: bool,
@@ -63,18 +65,49 @@ pub(crate) struct Machine {
 
 #[derive(Debug)]
 pub(crate) enum Event {
-    Tick { at: u64, life: u64 },
-    Arrive { to: u64, packet: Box<Packet> },
-    WriteLog { at: u64, life: u64 },
-    Apply { at: u64, life: u64 },
+    Tick {
+        at: u64,
+        life: u64,
+    },
+    Arrive {
+        to: u64,
+        packet: Box<Packet>,
+    },
+    WriteLog {
+        at: u64,
+        life: u64,
+    },
+    Apply {
+        at: u64,
+        life: u64,
+    },
     Client(usize),
-    GiveUp { client: usize, number: u64 },
-    SnapshotReport { at: u64, life: u64, to: u64, outcome: SnapshotOutcome },
+    GiveUp {
+        client: usize,
+        number: u64,
+    },
+    SnapshotReport {
+        at: u64,
+        life: u64,
+        to: u64,
+        outcome: SnapshotOutcome,
+    },
     Restart(u64),
-    Stop { at: u64, life: u64 },
+    /// Its disk has hung for an election timeout.
+    StepDown {
+        at: u64,
+        life: u64,
+    },
+    Stop {
+        at: u64,
+        life: u64,
+    },
     Disturb,
     Administer,
-    Checkpoint { at: u64, life: u64 },
+    Checkpoint {
+        at: u64,
+        life: u64,
+    },
 }
 
 /// A simulated cluster with its surroundings.
@@ -204,6 +237,7 @@ impl Sim {
             life: 0,
             founders,
             paused_until: 0,
+            disk_hangs_until: 0,
             lost: false,
             log_scheduled: false,
             apply_scheduled: false,
@@ -223,6 +257,7 @@ impl Sim {
             | Event::Apply { at, life }
             | Event::SnapshotReport { at, life, .. }
             | Event::Checkpoint { at, life }
+            | Event::StepDown { at, life }
             | Event::Stop { at, life } => Some((*at, Some(*life))),
             Event::Arrive { to, .. } => Some((*to, None)),
             _ => None,
@@ -234,6 +269,11 @@ impl Sim {
             }
             if machine.paused_until > self.now {
                 let delay = machine.paused_until - self.now;
+                self.after(delay, event);
+                return Ok(());
+            }
+            if machine.disk_hangs_until > self.now && matches!(event, Event::WriteLog { .. }) {
+                let delay = machine.disk_hangs_until - self.now;
                 self.after(delay, event);
                 return Ok(());
             }
@@ -291,6 +331,15 @@ impl Sim {
                 Ok(())
             }
             Event::Restart(id) => self.restart(id),
+            Event::StepDown { at, .. } => {
+                let mut led = false;
+                self.with(at, |process| {
+                    led = process.has_log_work() && process.raft.step_down();
+                    Ok(process.pump())
+                })?;
+                self.stats.stepped_down += u64::from(led);
+                Ok(())
+            }
             Event::Stop { at, .. } => {
                 self.note(|| format!("m{at} stops: it was removed"));
                 self.stop(at);
@@ -315,6 +364,7 @@ impl Sim {
         machine.waiting.clear();
         machine.confirmed.clear();
         machine.paused_until = 0;
+        machine.disk_hangs_until = 0;
     }
 
     /// The machine loses power: its disk keeps what it must and some of the rest.

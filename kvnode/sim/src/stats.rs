@@ -37,6 +37,8 @@ pub struct Stats {
     pub conf_changes: u64,
     /// Leaderships handed over on request.
     pub transfers: u64,
+    /// Leaders that stepped down because their disk hung.
+    pub stepped_down: u64,
     /// Rejects that reached a leader late: of entries it already knew to match.
     pub stale_rejects: u64,
     /// Messages lost.
@@ -69,6 +71,7 @@ impl AddAssign for Stats {
         self.snapshots_recovered += other.snapshots_recovered;
         self.conf_changes += other.conf_changes;
         self.transfers += other.transfers;
+        self.stepped_down += other.stepped_down;
         self.stale_rejects += other.stale_rejects;
         self.dropped += other.dropped;
         self.duplicated += other.duplicated;

@@ -38,6 +38,9 @@ pub(crate) struct RaftLoop {
     /// Requests proposed before this term are lost unless they are applied by the next tick.
     lost_before: Option<u64>,
     next_tick: Instant,
+    /// How far the log thread was at the last tick, if it was at work, and for how many ticks it has been there.
+    log_at: Option<u64>,
+    log_still: u32,
     retry_held: bool,
 }
 
@@ -55,6 +58,8 @@ impl RaftLoop {
             early_proposals: Vec::new(),
             lost_before: None,
             next_tick,
+            log_at: None,
+            log_still: 0,
             retry_held: false,
         }
     }
@@ -277,12 +282,30 @@ impl RaftLoop {
         // Ticks missed while the thread could not run are not made up for: an election must not follow from a pause.
         self.next_tick = if late > tick { now + tick } else { self.next_tick + tick };
         self.raft.tick();
+        self.watch_log();
         self.fail_lost();
         // Not after a pause: another member may lead since then, and what it sent may still be on its way.
         if late <= 2 * tick {
             *self.shared.raft.ticked.lock() = Some(now);
         }
         self.retry_held = true;
+    }
+
+    /// A leader whose disk hangs goes on sending heartbeats, and the others commit without it, but it applies nothing and
+    /// answers nobody. It makes room for one of them, as etcd's does, which sends nothing meanwhile either.
+    ///
+    /// A slow disk gets something done within an election timeout. Ticks are counted, so that a pause of the process is
+    /// not taken for the disk's.
+    fn watch_log(&mut self) {
+        let before = std::mem::replace(&mut self.log_at, self.shared.raft.log.at_work());
+        let still = self.log_at.is_some() && self.log_at == before;
+        self.log_still = if still { self.log_still + 1 } else { 0 };
+        let settings = &self.shared.settings;
+        if settings.tick * self.log_still > settings.election_timeout && self.raft.step_down() {
+            warn!(
+                "the disk of the write-ahead log has done nothing for an election timeout; stepping down, another member may lead"
+            );
+        }
     }
 
     /// Tells callers that a leader took their requests with it, a tick or two after its successor committed: time enough
@@ -563,6 +586,57 @@ mod tests {
         member.shared.inbox.propose(body(Some(term))).expect("room");
         round(&mut member);
         assert_eq!(last(&member), before + 1);
+    }
+
+    /// Member 1, elected by member 2.
+    fn leader() -> RaftLoop {
+        let mut member = follower();
+        member.raft.campaign();
+        for kind in [raftpb::MessageType::MsgPreVoteResp, raftpb::MessageType::MsgVoteResp] {
+            round(&mut member);
+            write_log(&member);
+            member.shared.inbox.message(from_leader(kind)).expect("room");
+        }
+        round(&mut member);
+        assert_eq!(member.raft.role().0, Role::Leader);
+        member
+    }
+
+    /// The next tick comes, and meanwhile the other member is heard.
+    fn tick(member: &mut RaftLoop) {
+        member.shared.inbox.message(from_leader(raftpb::MessageType::MsgHeartbeatResp)).expect("room");
+        round(member);
+        member.tick(member.next_tick);
+    }
+
+    #[test]
+    fn a_leader_whose_disk_hangs_makes_room_for_another() {
+        let mut member = leader();
+        let shared = Arc::clone(&member.shared);
+        // Slow: each tick finds the log thread at work, and one write further.
+        for _ in 0..30 {
+            shared.raft.log.turn();
+            tick(&mut member);
+            shared.raft.log.turn();
+        }
+        shared.raft.log.turn();
+        for _ in 0..11 {
+            tick(&mut member);
+        }
+        assert_eq!(member.raft.role().0, Role::Leader, "an election timeout is not over for sure");
+        tick(&mut member);
+        assert_eq!(member.raft.role(), (Role::Follower, kvnode_raft::MemberId(0)));
+    }
+
+    #[test]
+    fn the_only_voter_leads_on_whatever_its_disk_does() {
+        let mut member = follower_among(vec![1]);
+        round(&mut member);
+        member.shared.raft.log.turn();
+        for _ in 0..30 {
+            tick(&mut member);
+        }
+        assert_eq!(member.raft.role().0, Role::Leader);
     }
 
     #[test]

@@ -18,8 +18,17 @@ use tokio::sync::watch;
 use crate::{auth::Tokens, metrics::Metrics, watches::Watches};
 
 use super::{
-    NodeError, apply_loop::ApplyJob, hashes::Hashes, id_gen::IdGenerator, inbox::Inbox, leases::LeaseBook,
-    queue::Queue, reads::AppliedWaiters, stop::Stopper, waiters::Waiters, wal_loop::WalJob,
+    NodeError,
+    apply_loop::ApplyJob,
+    hashes::Hashes,
+    id_gen::IdGenerator,
+    inbox::Inbox,
+    leases::LeaseBook,
+    queue::Queue,
+    reads::AppliedWaiters,
+    stop::Stopper,
+    waiters::Waiters,
+    wal_loop::{LogWatch, WalJob},
 };
 
 /// Who this member is.
@@ -107,6 +116,8 @@ pub(crate) struct RaftNumbers {
     pub(crate) learner: AtomicBool,
     /// Snapshots on their way to other members.
     pub(crate) snapshots_in_flight: AtomicUsize,
+    /// Whether the log thread gets on, as it says itself.
+    pub(crate) log: LogWatch,
     /// When the leader became known, and when raft last ticked in time.
     pub(crate) leader_since: Mutex<Option<Instant>>,
     pub(crate) ticked: Mutex<Option<Instant>>,

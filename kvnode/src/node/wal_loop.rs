@@ -3,10 +3,16 @@
 //! It takes everything that waits, writes it with one write and one sync, and only then tells raft and lets messages go
 //! that depend on it. While it syncs, raft goes on and the next group gathers.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use kvnode_proto::{raftpb, walpb};
-use kvnode_storage::wal::{Wal, WalError};
+use kvnode_storage::wal::{Progress, Wal, WalError};
 use tracing::{error, info, warn};
 
 use super::{
@@ -46,6 +52,27 @@ pub(crate) enum SyncMode {
     Never,
 }
 
+/// Shows the raft thread whether the log thread gets on.
+#[derive(Default)]
+pub(crate) struct LogWatch {
+    /// How often it began or ended to work: odd while it does.
+    turns: AtomicU64,
+    progress: OnceLock<Progress>,
+}
+
+impl LogWatch {
+    /// Work begins, or ends.
+    pub(crate) fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far it is while it works, in any unit: the same twice means that nothing was done in between.
+    pub(crate) fn at_work(&self) -> Option<u64> {
+        let turns = self.turns.load(Ordering::Relaxed);
+        (turns % 2 == 1).then(|| turns + self.progress.get().map_or(0, Progress::steps))
+    }
+}
+
 pub(crate) struct WalLoop {
     pub(crate) shared: SharedRef,
     pub(crate) wal: Wal,
@@ -56,9 +83,15 @@ pub(crate) struct WalLoop {
 impl WalLoop {
     /// Runs until the queue is closed.
     pub(crate) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let watch = &shared.raft.log;
+        watch.progress.get_or_init(|| self.wal.progress().clone());
         let mut jobs = Vec::new();
-        while self.shared.wal.take_all(&mut jobs) {
-            if let Err(e) = self.work(&mut jobs) {
+        while shared.wal.take_all(&mut jobs) {
+            watch.turn();
+            let outcome = self.work(&mut jobs);
+            watch.turn();
+            if let Err(e) = outcome {
                 // After a failed write or sync nobody knows what the disk holds; promising anything more would be a lie.
                 error!(error = %e, "failed to write the write-ahead log");
                 self.shared.stopper.stop(StopReason::Fatal(e.to_string()));

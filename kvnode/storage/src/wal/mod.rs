@@ -26,7 +26,7 @@ use kvnode_proto::{
 };
 
 pub use error::WalError;
-pub use prepare::Preparation;
+pub use prepare::{Preparation, Progress};
 pub use record::Metadata;
 pub use replay::{Replay, TornTail};
 
@@ -287,10 +287,16 @@ impl Wal {
                 self.vfs.remove_file(&path)
             };
             outcome.map_err(WalError::io("release", &path))?;
+            self.preparer.progress().step();
         }
         // What is released stays so over a power cut.
-        self.vfs.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
+        self.sync_names()?;
         Ok(count)
+    }
+
+    /// What the log has got done on its disk, for others to look at meanwhile.
+    pub fn progress(&self) -> &Progress {
+        self.preparer.progress()
     }
 
     /// Bytes buffered and not yet written.
@@ -354,6 +360,13 @@ impl Wal {
             source,
         })?;
         self.unsynced_bytes = 0;
+        self.progress().step();
+        Ok(())
+    }
+
+    fn sync_names(&self) -> Result<(), WalError> {
+        self.vfs.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
+        self.progress().step();
         Ok(())
     }
 
@@ -386,11 +399,12 @@ impl Wal {
         }
         next.write_all_at(&head, 0).map_err(WalError::io("write", &path))?;
         next.sync_data().map_err(WalError::io("sync", &path))?;
+        self.progress().step();
         next.lock_exclusive().map_err(lock_error(&path))?;
         self.vfs
             .rename(&self.preparer.next_path(), &path)
             .map_err(WalError::io("rename into place", &path))?;
-        self.vfs.sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))?;
+        self.sync_names()?;
         self.segments.push(name);
         self.tail = next;
         self.offset = head.len() as u64;
@@ -454,7 +468,7 @@ fn mend_tail(tail: &dyn File, ending: &Ending, segment_bytes: u64) -> std::io::R
         tail.write_all_at(&word, at as u64)?;
         tail.sync_data()?;
     }
-    prepare::zero(tail, ending.end as u64, ending.dirty_end as u64)?;
+    prepare::zero(tail, ending.end as u64, ending.dirty_end as u64, &Progress::default())?;
     if tail.length()? < segment_bytes {
         tail.allocate(segment_bytes)?;
         tail.sync_data()?;

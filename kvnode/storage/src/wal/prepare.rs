@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -28,6 +29,24 @@ pub enum Preparation {
     Inline,
 }
 
+/// How much a log has got done on its disk. It moves with every sync: whoever watches a write that takes long sees whether
+/// the disk is slow or hangs.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// Steps done since the log was opened.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The disk did something.
+    pub(super) fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Makes segments ready. A ready one lies under [`Preparer::next_path`] until its owner renames it.
 #[derive(Debug)]
 pub struct Preparer {
@@ -41,6 +60,7 @@ struct Job {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     segment_bytes: u64,
+    progress: Progress,
 }
 
 #[derive(Debug)]
@@ -51,7 +71,13 @@ struct Worker {
 
 impl Preparer {
     pub fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, segment_bytes: u64, preparation: Preparation) -> Self {
-        Self { job: Job { vfs, dir, segment_bytes }, worker: None, preparation }
+        let job = Job { vfs, dir, segment_bytes, progress: Progress::default() };
+        Self { job, worker: None, preparation }
+    }
+
+    /// Of everything that is done for the log, by whichever thread.
+    pub fn progress(&self) -> &Progress {
+        &self.job.progress
     }
 
     /// Where a ready segment lies. Not one of etcd's names: etcd takes its own up again without zeroing them.
@@ -119,27 +145,31 @@ impl Job {
             self.vfs.rename(&self.recycled_path(), &next)?;
             // The old name is gone for good before the content is; whoever released it may not have come to that yet.
             self.vfs.sync_dir(&self.dir)?;
+            self.progress.step();
             let file = self.vfs.open(&next, OpenMode::ReadWrite)?;
-            zero(&*file, 0, file.length()?)?;
-            file.allocate(self.segment_bytes)?;
-            file.sync_data()?;
-            return Ok(file);
+            zero(&*file, 0, file.length()?, &self.progress)?;
+            return self.reserve(file);
         }
-        let file = self.vfs.open(&next, OpenMode::CreateOrTruncate)?;
+        self.reserve(self.vfs.open(&next, OpenMode::CreateOrTruncate)?)
+    }
+
+    fn reserve(&self, file: Box<dyn File>) -> io::Result<Box<dyn File>> {
         file.allocate(self.segment_bytes)?;
         file.sync_data()?;
+        self.progress.step();
         Ok(file)
     }
 }
 
 /// Overwrites `start..end` with zeros and syncs.
-pub fn zero(file: &dyn File, start: u64, end: u64) -> io::Result<()> {
+pub fn zero(file: &dyn File, start: u64, end: u64, progress: &Progress) -> io::Result<()> {
     let zeros = vec![0; ZERO_STEP_BYTES];
     let mut at = start;
     while at < end {
         let step = usize::try_from(end - at).unwrap_or(usize::MAX).min(zeros.len());
         file.write_all_at(&zeros[..step], at)?;
         file.sync_data()?;
+        progress.step();
         at += step as u64;
     }
     Ok(())
