@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use kvnode_mvcc::{Response, View, is_read_only, is_serializable, validate};
+use kvnode_mvcc::{Response, View, is_read_only, is_serializable, quota, validate};
 use kvnode_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest,
     PutRequest, PutResponse, RangeRequest, RequestHeader, TxnRequest, TxnResponse,
@@ -68,6 +68,7 @@ const LARGE_RANGE_KEYS: i64 = 5_000;
 
 /// Writes a key.
 pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status> {
+    call.has_room(quota::put_cost_bytes(&request)).await?;
     validate::put(&request).map_err(status)?;
     let body = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await?.response {
@@ -91,6 +92,7 @@ pub async fn delete_range(call: Call, request: DeleteRangeRequest) -> Result<Del
 /// Compares and then reads or writes, all at once.
 pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status> {
     let services = &call.services;
+    call.has_room(quota::txn_cost_bytes(&request)).await?;
     validate::txn(&request, services.config.max_txn_ops).map_err(status)?;
     let result = if is_read_only(&request) {
         if !is_serializable(&request) {

@@ -16,6 +16,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod quota;
 mod range_stream;
 mod recipe;
 mod rpc;
