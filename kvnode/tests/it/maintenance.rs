@@ -98,6 +98,18 @@ fn an_alarm_stops_writes_and_shows_everywhere_until_disarmed() {
 }
 
 #[test]
+fn listed_alarms_are_those_that_the_cluster_agreed_on() {
+    let member = Member::start();
+    block_on(async {
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        let before = maintenance.status(StatusRequest {}).await.unwrap().into_inner().raft_applied_index;
+        maintenance.alarm(AlarmRequest::default()).await.unwrap();
+        let after = maintenance.status(StatusRequest {}).await.unwrap().into_inner().raft_applied_index;
+        assert!(after > before, "asked for without an entry: applied {after}, {before} before");
+    });
+}
+
+#[test]
 fn a_quota_that_is_passed_raises_the_alarm() {
     let member = Member::start_with(Options::with(&["--quota-backend-bytes=100000"]));
     block_on(async {
