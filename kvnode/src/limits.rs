@@ -34,5 +34,10 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
 /// Seconds a TLS handshake may take. Longer than any honest client needs, shorter than a port scanner would like.
 pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
 
+/// Seconds between two requests on an HTTP/1.1 connection, and for the head of one: there is a single clock for both.
+/// etcd gives a head five minutes and an idle connection for ever, so this must outlast clients that ask now and then,
+/// which take a connection that is gone for a failure.
+pub const HTTP1_IDLE_SECONDS: u64 = 3600;
+
 /// Seconds that open requests get to finish when a member stops; streams that do not end by themselves are cut then.
 pub const STOP_GRACE_SECONDS: u64 = 5;
