@@ -23,6 +23,10 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// See [`HTTP2_STREAM_WINDOW_BYTES`].
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Bytes of a request's metadata. Tokens that identity providers sign, and what proxies add, pass the library's 16 KiB;
+/// etcd takes this much over TLS.
+pub const HTTP2_HEADER_BYTES: u32 = 1024 * 1024;
+
 /// Streams of one connection that the client has reset and the server has not yet looked at, before the connection is
 /// taken for an attack. Clients of etcd cancel watches and timed-out requests by the hundred.
 pub const HTTP2_RESET_STREAMS: usize = 4096;

@@ -202,6 +202,7 @@ where
         .max_concurrent_streams(port.http2.max_concurrent_streams)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(limits::HTTP2_HEADER_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_RESET_STREAMS)
         .keep_alive_interval(port.http2.keepalive_interval)
         .keep_alive_timeout(port.http2.keepalive_timeout);

@@ -36,3 +36,12 @@ async fn an_idle_connection_is_kept_for_the_next_request() {
         tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
     }
 }
+
+#[tokio::test]
+async fn large_metadata_is_taken() {
+    let (mut sender, connection) = conn::http2::handshake(TokioExecutor::new(), connect()).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = request();
+    request.headers_mut().insert("token", "x".repeat(200 * 1024).parse().unwrap());
+    assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::NOT_FOUND);
+}
