@@ -164,6 +164,16 @@ fn what_passes_the_quota_is_refused_before_anything_else_and_changes_nothing() {
 }
 
 #[test]
+fn a_quota_that_is_switched_off_is_told_as_it_was_written() {
+    let member = Member::start_with(Options::with(&["--quota-backend-bytes=-1"]));
+    block_on(async {
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        assert_eq!(maintenance.status(StatusRequest {}).await.unwrap().into_inner().db_size_quota, -1);
+    });
+    assert_eq!(member.metric("etcd_server_quota_backend_bytes"), Some(-1.0));
+}
+
+#[test]
 fn a_snapshot_ends_with_its_hash_and_counts_down() {
     let member = Member::start();
     block_on(async {
