@@ -35,7 +35,7 @@ enum Schedule {
         period: Duration,
         /// Time between compactions.
         every: Duration,
-        /// Revisions sampled, newest last; the first is about one period old once there are enough.
+        /// Revisions sampled, newest last; the first is at least one period old when it is compacted at.
         samples: VecDeque<Revision>,
         /// Next compaction, as time since the start.
         due: Duration,
@@ -62,7 +62,7 @@ impl Schedule {
         }
     }
 
-    /// Time between two calls of [`Self::look`].
+    /// Time between two calls of [`Self::look`], each with a [`Self::sample`] before the wait for it.
     fn interval(&self) -> Duration {
         match self {
             Self::Periodic { every, .. } => *every / SAMPLES,
@@ -70,15 +70,20 @@ impl Schedule {
         }
     }
 
+    /// Notes what is current, for [`Self::look`] a period later.
+    fn sample(&mut self, current: Revision) {
+        let Self::Periodic { period, every, samples, .. } = self else { return };
+        samples.push_back(current);
+        let kept = usize::try_from(period.as_nanos() * u128::from(SAMPLES) / every.as_nanos().max(1));
+        while samples.len() > kept.unwrap_or(usize::MAX).saturating_add(1) {
+            samples.pop_front();
+        }
+    }
+
     /// The revision to compact at, if it is time. `now` counts from the start.
     fn look(&mut self, now: Duration, current: Revision, part: Part) -> Option<Revision> {
         match self {
-            Self::Periodic { period, every, samples, due, last } => {
-                samples.push_back(current);
-                let kept = usize::try_from(period.as_nanos() * u128::from(SAMPLES) / every.as_nanos().max(1));
-                while samples.len() > kept.unwrap_or(usize::MAX).saturating_add(1) {
-                    samples.pop_front();
-                }
+            Self::Periodic { samples, due, last, .. } => {
                 let oldest = *samples.front()?;
                 (now >= *due && part == Part::Leads && oldest > *last).then_some(oldest)
             }
@@ -103,6 +108,7 @@ pub async fn run(node: Node, mode: AutoCompaction) {
     let Some(mut schedule) = Schedule::new(mode) else { return };
     let started = Instant::now();
     loop {
+        schedule.sample(node.reader().view().revision());
         tokio::time::sleep(schedule.interval()).await;
         let part = if node.status().role == Role::Leader { Part::Leads } else { Part::Follows };
         let now = started.elapsed();
@@ -129,15 +135,16 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// Runs a schedule over time with one revision a minute: when it compacted, and where.
+    /// Runs a schedule over time with one revision a minute, 1 at the start: when it compacted, and where.
     fn compactions(mode: AutoCompaction, minutes: u32, part: Part) -> Vec<(u64, i64)> {
         let mut schedule = Schedule::new(mode).unwrap();
+        let current = |now: Duration| Revision(1 + i64::try_from(now.as_secs() / 60).unwrap());
         let mut now = Duration::ZERO;
         let mut done = Vec::new();
         while now < MINUTE * minutes {
+            schedule.sample(current(now));
             now += schedule.interval();
-            let current = Revision(i64::try_from(now.as_secs() / 60).unwrap());
-            if let Some(revision) = schedule.look(now, current, part) {
+            if let Some(revision) = schedule.look(now, current(now), part) {
                 done.push((now.as_secs() / 60, revision.0));
                 schedule.done(now, revision);
             }
@@ -147,16 +154,17 @@ mod tests {
 
     #[test]
     fn a_period_is_kept_and_longer_ones_are_compacted_hourly() {
+        // Whatever is compacted away is at least as old as the period, the first time, too.
         let ten = compactions(AutoCompaction::Periodic(MINUTE * 10), 40, Part::Leads);
         assert_eq!(ten, [(10, 1), (20, 10), (30, 20), (40, 30)]);
         let three_hours = compactions(AutoCompaction::Periodic(MINUTE * 180), 320, Part::Leads);
-        assert_eq!(three_hours, [(180, 6), (240, 60), (300, 120)]);
+        assert_eq!(three_hours, [(180, 1), (240, 55), (300, 115)]);
     }
 
     #[test]
     fn a_number_of_revisions_is_kept() {
         let done = compactions(AutoCompaction::Revision(7), 20, Part::Leads);
-        assert_eq!(done, [(10, 3), (15, 8), (20, 13)]);
+        assert_eq!(done, [(10, 4), (15, 9), (20, 14)]);
     }
 
     #[test]

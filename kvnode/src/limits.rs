@@ -23,6 +23,10 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// See [`HTTP2_STREAM_WINDOW_BYTES`].
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Bytes of a request's metadata. Tokens that identity providers sign, and what proxies add, pass the library's 16 KiB;
+/// etcd takes this much over TLS.
+pub const HTTP2_HEADER_BYTES: u32 = 1024 * 1024;
+
 /// Streams of one connection that the client has reset and the server has not yet looked at, before the connection is
 /// taken for an attack. Clients of etcd cancel watches and timed-out requests by the hundred.
 pub const HTTP2_RESET_STREAMS: usize = 4096;
@@ -33,6 +37,11 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
 
 /// Seconds a TLS handshake may take. Longer than any honest client needs, shorter than a port scanner would like.
 pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
+
+/// Seconds between two requests on an HTTP/1.1 connection, and for the head of one: there is a single clock for both.
+/// etcd gives a head five minutes and an idle connection for ever, so this must outlast clients that ask now and then,
+/// which take a connection that is gone for a failure.
+pub const HTTP1_IDLE_SECONDS: u64 = 3600;
 
 /// Seconds that open requests get to finish when a member stops; streams that do not end by themselves are cut then.
 pub const STOP_GRACE_SECONDS: u64 = 5;

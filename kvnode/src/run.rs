@@ -124,7 +124,8 @@ impl Member {
         let http = bind("listen-client-http-urls", &config.listen_client_http_urls)?;
         let observation = bind("listen-metrics-urls", &config.listen_metrics_urls)?;
         let metrics = Metrics::new(config.metrics);
-        metrics.server.quota_bytes.set(i64::try_from(config.quota_bytes().unwrap_or(0)).unwrap_or(i64::MAX));
+        let quota = config.quota_bytes().map_or(config.quota_backend_bytes, |bytes| bytes.cast_signed());
+        metrics.server.quota_bytes.set(quota);
         let tokens = Arc::new(Tokens::load(&config)?);
         metrics.server.go_version.with_label_values(&["none"]).set(1);
         for code in ["200", "500", "503"] {

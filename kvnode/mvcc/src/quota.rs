@@ -1,8 +1,16 @@
-//! What a request is taken to cost, and which requests the NOSPACE alarm stops (etcd: `server/storage/quota.go`).
+//! What a request is taken to cost, and whether the quota has room for it (etcd: `server/storage/quota.go`).
 
 use kvnode_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::Request};
 
 use crate::limits::QUOTA_PUT_OVERHEAD_BYTES;
+
+pub use crate::limits::QUOTA_LEASE_BYTES as LEASE_COST_BYTES;
+
+/// Whether a store of `size_bytes` may grow by `cost_bytes`. What costs nothing always fits; `None` is no limit.
+#[must_use]
+pub fn fits(quota_bytes: Option<u64>, size_bytes: u64, cost_bytes: u64) -> bool {
+    cost_bytes == 0 || quota_bytes.is_none_or(|quota| size_bytes + cost_bytes < quota)
+}
 
 /// Bytes that `request` may add to the store.
 #[must_use]

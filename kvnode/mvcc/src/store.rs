@@ -27,7 +27,6 @@ use crate::{
         write::{Change, DeleteRangeResult, PutResult, WriteTxn},
     },
     lease::{Lease, LeaseChange},
-    limits::QUOTA_LEASE_BYTES,
     membership::{ConfChangeOutcome, MembershipError},
     quota,
     state::{Reader, State, View},
@@ -313,7 +312,7 @@ impl Store {
         } else if let Some(request) = &request.compaction {
             self.compact(request)
         } else if let Some(request) = &request.lease_grant {
-            let fits = self.fits(QUOTA_LEASE_BYTES);
+            let fits = self.fits(quota::LEASE_COST_BYTES);
             self.lease_grant(request).and_then(|response| fits.map(|()| response))
         } else if let Some(request) = &request.lease_revoke {
             self.lease_revoke(request)
@@ -327,11 +326,10 @@ impl Store {
         }
     }
 
-    /// Whether `cost_bytes` more stay within the quota. As in etcd, the request that does not is applied, answers
-    /// [`ApplyError::NoSpace`], and thereby raises the alarm.
+    /// Whether `cost_bytes` more stay within the quota. Services refuse what does not; what was proposed meanwhile is, as
+    /// in etcd, applied, answers [`ApplyError::NoSpace`], and thereby raises the alarm.
     fn fits(&self, cost_bytes: u64) -> Result<(), ApplyError> {
-        let Some(quota) = self.config.quota_bytes else { return Ok(()) };
-        let fits = cost_bytes == 0 || self.state.size_bytes() + cost_bytes < quota;
+        let fits = quota::fits(self.config.quota_bytes, self.state.size_bytes(), cost_bytes);
         if fits { Ok(()) } else { Err(ApplyError::NoSpace) }
     }
 

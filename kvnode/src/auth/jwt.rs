@@ -14,7 +14,9 @@ use rustls_pki_types::{
 };
 use serde::Deserialize;
 use tracing::warn;
-use x509_parser::{prelude::FromDer as _, x509::SubjectPublicKeyInfo};
+use x509_parser::{
+    pem::parse_x509_pem, prelude::FromDer as _, public_key::RSAPublicKey, x509::SubjectPublicKeyInfo,
+};
 
 use super::{
     Identity,
@@ -129,6 +131,10 @@ fn is_hmac(algorithm: Algorithm) -> bool {
     matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
 }
 
+fn is_rsa(algorithm: Algorithm) -> bool {
+    !is_hmac(algorithm) && !matches!(algorithm, Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA)
+}
+
 /// As Go's library: what says when it ends has ended then, to the second, and nothing else is asked for.
 fn validation(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
@@ -165,12 +171,11 @@ fn read_secret(algorithm: Algorithm, path: &Path) -> Result<(Vec<u8>, Secret), J
             key => key.secret_der().to_vec(),
         }
     };
-    let secret = Secret::read(algorithm, &bytes)
-        .ok_or_else(|| invalid("it is of another kind, on another curve, or RSA of less than 2048 bits"))?;
+    let secret = Secret::read(algorithm, &bytes).ok_or_else(|| invalid(UNFIT))?;
     Ok((bytes, secret))
 }
 
-/// The public key's bits, from a public key or a certificate.
+/// The public key's bits, from a public key of either form or a certificate.
 fn read_public(algorithm: Algorithm, path: &Path) -> Result<Vec<u8>, JwtError> {
     let option = "pub-key";
     let invalid =
@@ -179,6 +184,10 @@ fn read_public(algorithm: Algorithm, path: &Path) -> Result<Vec<u8>, JwtError> {
     let bits = match SubjectPublicKeyInfoDer::from_pem_slice(&text) {
         Ok(info) => public_bits(algorithm, &info),
         Err(pem::Error::NoItemsFound) => {
+            if let Some(bits) = pkcs1(&text) {
+                let fits = is_rsa(algorithm) && is_large(&bits);
+                return fits.then_some(bits).ok_or_else(|| invalid(UNFIT.to_owned()));
+            }
             let shown = CertificateDer::from_pem_slice(&text).map_err(|error| invalid(error.to_string()))?;
             let (_, certificate) = x509_parser::parse_x509_certificate(&shown)
                 .map_err(|error| invalid(format!("malformed certificate: {error}")))?;
@@ -186,12 +195,29 @@ fn read_public(algorithm: Algorithm, path: &Path) -> Result<Vec<u8>, JwtError> {
         }
         Err(error) => return Err(invalid(error.to_string())),
     };
-    bits.ok_or_else(|| invalid("it is of another kind or on another curve".to_owned()))
+    bits.ok_or_else(|| invalid(UNFIT.to_owned()))
+}
+
+/// An RSA key's bits in openssl's older form, which names them as what they are.
+fn pkcs1(text: &[u8]) -> Option<Vec<u8>> {
+    let (_, block) = parse_x509_pem(text).ok()?;
+    (block.label == "RSA PUBLIC KEY").then_some(block.contents)
+}
+
+/// Whether ring takes a key of this size.
+fn is_large(bits: &[u8]) -> bool {
+    RSAPublicKey::from_der(bits).is_ok_and(|(_, key)| key.key_size() >= RSA_BITS_MIN)
 }
 
 fn public_bits(algorithm: Algorithm, der: &[u8]) -> Option<Vec<u8>> {
     bits_of(algorithm, &SubjectPublicKeyInfo::from_der(der).ok()?.1)
 }
+
+/// What is wrong with a key that can be read and not be used.
+const UNFIT: &str = "it is of another kind, on another curve, or RSA of less than 2048 bits";
+
+/// Smaller keys are none to ring.
+const RSA_BITS_MIN: usize = 2048;
 
 /// Bytes of an uncompressed point on the two curves.
 const P256_POINT_BYTES: usize = 65;
@@ -203,7 +229,7 @@ fn bits_of(algorithm: Algorithm, info: &SubjectPublicKeyInfo<'_>) -> Option<Vec<
         Algorithm::ES256 => kind == "1.2.840.10045.2.1" && bits.len() == P256_POINT_BYTES,
         Algorithm::ES384 => kind == "1.2.840.10045.2.1" && bits.len() == P384_POINT_BYTES,
         Algorithm::EdDSA => kind == "1.3.101.112",
-        _ => kind == "1.2.840.113549.1.1.1",
+        _ => kind == "1.2.840.113549.1.1.1" && is_large(bits),
     };
     fits.then(|| bits.to_vec())
 }

@@ -9,6 +9,8 @@ use super::*;
 const RSA: &str = include_str!("testdata/rsa.pem");
 const RSA_PKCS1: &str = include_str!("testdata/rsa-pkcs1.pem");
 const RSA_PUBLIC: &str = include_str!("testdata/rsa-public.pem");
+const RSA_PUBLIC_PKCS1: &str = include_str!("testdata/rsa-public-pkcs1.pem");
+const RSA_1024_PUBLIC: &str = include_str!("testdata/rsa-1024-public.pem");
 const P256_SEC1: &str = include_str!("testdata/p256-sec1.pem");
 const P384_SEC1: &str = include_str!("testdata/p384-sec1.pem");
 
@@ -84,6 +86,7 @@ fn keys_of_openssls_older_forms_are_the_same_keys() {
     let keys = Keys::new();
     let token = keys.load("RS256", Some(RSA_PKCS1), Some(RSA_PUBLIC)).unwrap().issue("alice", 7).unwrap();
     assert_eq!(keys.load("RS256", Some(RSA), None).unwrap().identify(&token), alice(7));
+    assert_eq!(keys.load("RS256", None, Some(RSA_PUBLIC_PKCS1)).unwrap().identify(&token), alice(7));
     for (method, key) in [("ES256", P256_SEC1), ("ES384", P384_SEC1)] {
         let tokens = keys.load(method, Some(key), None).unwrap();
         assert_eq!(tokens.identify(&tokens.issue("alice", 7).unwrap()), alice(7), "{method}");
@@ -131,6 +134,8 @@ fn what_is_wrong_with_the_keys_is_said_at_the_start() {
     assert!(refused("RS256", Some(P256_SEC1), None).contains("holds no key for sign-method=RS256"));
     assert!(refused("ES256", Some(P384_SEC1), None).contains("holds no key for sign-method=ES256"));
     assert!(refused("ES256", None, Some(RSA_PUBLIC)).contains("holds no key for sign-method=ES256"));
+    assert!(refused("ES256", None, Some(RSA_PUBLIC_PKCS1)).contains("holds no key for sign-method=ES256"));
+    assert!(refused("RS256", None, Some(RSA_1024_PUBLIC)).contains("RSA of less than 2048 bits"));
     assert!(refused("RS256", Some("no pem"), None).contains("priv-key="));
     let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap().public_key_pem();
     assert!(refused("ES256", Some(P256_SEC1), Some(&other)).contains("do not belong together"));

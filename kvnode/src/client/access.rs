@@ -7,7 +7,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use tonic::body::Body;
 use tracing::warn;
 
-use super::{dispatch::Remote, gateway::PREFIX, health::Health, http::failure};
+use super::{
+    dispatch::Remote,
+    gateway::{BETA_PREFIX, PREFIX},
+    health::Health,
+    http::failure,
+};
 use crate::flags::{Config, url::Security};
 
 /// What `--host-whitelist`, `--cors` and authentication demand.
@@ -35,7 +40,9 @@ impl Access {
             let host = host(request);
             return (!listed(&self.hosts, host)).then(|| misdirected(host));
         }
-        let takes_for_user = self.certificates && named(remote) && request.uri.path().starts_with(PREFIX);
+        let path = request.uri.path();
+        let to_gateway = path.starts_with(PREFIX) || path.starts_with(BETA_PREFIX);
+        let takes_for_user = self.certificates && named(remote) && to_gateway;
         (takes_for_user && self.authenticates()).then(|| {
             failure(
                 StatusCode::BAD_REQUEST,

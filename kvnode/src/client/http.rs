@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
 use tonic::body::Body;
 use tracing::{error, warn};
 
@@ -53,6 +54,11 @@ impl Endpoints {
 
     /// Answers one request.
     pub async fn call(&self, request: &Parts) -> Response<Body> {
+        let response = self.answer(request).await;
+        if request.method == Method::HEAD { without_body(response) } else { response }
+    }
+
+    async fn answer(&self, request: &Parts) -> Response<Body> {
         let path = request.uri.path();
         let query = Query::read(request.uri.query().unwrap_or_default());
         let known =
@@ -62,7 +68,8 @@ impl Endpoints {
         if !known {
             return not_found();
         }
-        if request.method != Method::GET {
+        // Metrics are told to all methods: the handler is not etcd's own.
+        if request.method != Method::GET && path != "/metrics" {
             return method_not_allowed();
         }
         match path {
@@ -223,6 +230,15 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>)
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
     response
+}
+
+/// HTTP/2 would send the body after a HEAD, too.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 fn no_sniff(response: &mut Response<Body>) {

@@ -42,6 +42,7 @@ async fn checks_can_be_asked_for_one_by_one_and_left_out() {
 #[tokio::test]
 async fn only_known_paths_and_get_are_answered() {
     assert_eq!(get(Method::POST, "/health").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(get(Method::HEAD, "/health").await, (StatusCode::METHOD_NOT_ALLOWED, String::new()));
     assert_eq!(get(Method::GET, "/nowhere").await.0, StatusCode::NOT_FOUND);
     let (_, body) = get(Method::GET, "/version").await;
     let versions: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -49,4 +50,11 @@ async fn only_known_paths_and_get_are_answered() {
         (&versions["etcdserver"], &versions["etcdcluster"]),
         (&ETCD_VERSION.into(), &"not_decided".into())
     );
+}
+
+#[tokio::test]
+async fn metrics_are_told_to_every_method() {
+    assert_eq!(get(Method::HEAD, "/metrics").await, (StatusCode::OK, String::new()));
+    let (status, body) = get(Method::POST, "/metrics").await;
+    assert!(status == StatusCode::OK && body.contains("\netcd_server_has_leader 0\n"), "{body}");
 }

@@ -218,13 +218,15 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    let patience = Duration::from_secs(limits::HTTP1_IDLE_SECONDS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(port.http2.max_concurrent_streams)
         .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(limits::HTTP2_HEADER_BYTES)
         .max_pending_accept_reset_streams(limits::HTTP2_RESET_STREAMS)
         .keep_alive_interval(port.http2.keepalive_interval)
         .keep_alive_timeout(port.http2.keepalive_timeout);
@@ -241,3 +243,7 @@ where
         debug!(error, "a connection ended with an error");
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -220,7 +220,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Security Value "cors" = "*", "Origins whose web pages may read answers to HTTP requests.", into!(cors, origins)),
     flag!(Security Value "host-whitelist" = "*", "Host names accepted in plain HTTP requests.", into!(host_whitelist, list)),
     // Auth.
-    flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', 'jwt,sign-method=M,priv-key=FILE,pub-key=FILE,ttl=5m', or '' for none.", into!(auth_token, auth_token)),
+    flag!(Auth Value "auth-token" = "simple", "How tokens stand for users: 'simple', 'jwt,sign-method=M,priv-key=FILE,pub-key=FILE,ttl=5m', or '' for none. M is not ES512, and RSA keys have 2048 bits or more.", into!(auth_token, auth_token)),
     flag!(Auth Value "auth-token-ttl" = "300", "Seconds a simple token lives after its last use; 0 is 300.", into!(auth_token_ttl, token_ttl)),
     flag!(Auth Value "bcrypt-cost" = "10", "Cost of hashing passwords, from 4 to 31; each step doubles it.", into!(bcrypt_cost, number)),
     // Logging.

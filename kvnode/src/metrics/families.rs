@@ -75,7 +75,7 @@ families! {
         apply_seconds: histograms("etcd_server_apply_duration_seconds", "Time spent applying.", &["version", "op", "success"], doubling(0.0001, 20));
         snapshot_apply_in_progress: gauge("etcd_server_snapshot_apply_in_progress_total", "1 while a received snapshot is taken over.");
         heartbeat_send_failures: counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that could not be sent in time.");
-        request_seconds: histograms("etcd_server_request_duration_seconds", "Time spent on requests that went through raft.", &["type", "success"], doubling(0.001, 14));
+        request_seconds: histograms("etcd_server_request_duration_seconds", "Time spent on requests.", &["type", "success"], doubling(0.001, 14));
         range_seconds: histograms("etcd_server_range_duration_seconds", "Time spent on ranges.", &["success"], doubling(0.0001, 20));
         learner_promote_successes: counter("etcd_server_learner_promote_successes", "Learners promoted while this member led.");
         learner_promote_failures: counters("etcd_server_learner_promote_failures", "Learners that could not be promoted while this member led.", &["Reason"]);

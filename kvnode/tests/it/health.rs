@@ -1,6 +1,38 @@
 //! Health, readiness, version and metrics over HTTP.
 
-use crate::support::{Member, Options};
+use std::collections::HashMap;
+
+use tonic::{Request, client::Grpc};
+use tonic_prost::ProstCodec;
+
+use crate::support::{Member, Options, block_on};
+
+/// `grpc.health.v1.HealthCheckResponse`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct Health {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// `grpc.health.v1.HealthListResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Healths {
+    #[prost(map = "string, message", tag = "1")]
+    statuses: HashMap<String, Health>,
+}
+
+#[test]
+fn the_health_service_lists_the_whole_server_as_serving() {
+    let member = Member::start();
+    block_on(async {
+        let mut grpc = Grpc::new(member.channel());
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<(), Healths>::default();
+        let path = "/grpc.health.v1.Health/List".parse().unwrap();
+        let answer = grpc.unary(Request::new(()), path, codec).await.unwrap().into_inner();
+        assert_eq!(answer.statuses, HashMap::from([(String::new(), Health { status: 1 })]));
+    });
+}
 
 #[test]
 fn a_serving_member_is_healthy_on_both_ports() {

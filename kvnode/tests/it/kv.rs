@@ -176,6 +176,7 @@ fn calls_are_counted_under_etcds_names() {
         kv.put(request).await.unwrap();
         kv.put(PutRequest::default()).await.unwrap_err();
         kv.range(RangeRequest { key: "k".into(), ..RangeRequest::default() }).await.unwrap();
+        kv.txn(TxnRequest::default()).await.unwrap();
     });
     let put = |code: &str| {
         member.metric(&format!(
@@ -185,11 +186,14 @@ fn calls_are_counted_under_etcds_names() {
     assert_eq!((put("OK"), put("InvalidArgument")), (Some(1.0), Some(1.0)));
     for (series, value) in [
         ("etcd_server_client_requests_total{client_api_version=\"3.7\",type=\"unary\"}", 1.0),
-        ("etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"}", 2.0),
+        ("etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"}", 3.0),
         ("etcd_mvcc_put_total", 1.0),
         ("etcd_debugging_mvcc_keys_total", 1.0),
         ("etcd_server_has_leader", 1.0),
         ("etcd_server_quota_backend_bytes", 2147483648.0),
+        ("etcd_server_request_duration_seconds_count{success=\"true\",type=\"Put\"}", 1.0),
+        ("etcd_server_request_duration_seconds_count{success=\"true\",type=\"Range\"}", 1.0),
+        ("etcd_server_request_duration_seconds_count{success=\"true\",type=\"ReadonlyTxn\"}", 1.0),
     ] {
         assert_eq!(member.metric(series), Some(value), "{series}");
     }

@@ -1,9 +1,11 @@
 //! Looking after a member: status, members, hashes, alarms, defragmentation, snapshots.
 
 use kvnode_proto::etcdserverpb::{
-    AlarmRequest, AlarmType, HashKvRequest, MemberListRequest, MoveLeaderRequest, PutRequest,
-    SnapshotRequest, StatusRequest, alarm_request::AlarmAction, cluster_client::ClusterClient,
-    kv_client::KvClient, maintenance_client::MaintenanceClient,
+    AlarmRequest, AlarmType, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseLeasesRequest,
+    MemberListRequest, MoveLeaderRequest, PutRequest, RangeRequest, RequestOp, SnapshotRequest,
+    StatusRequest, TxnRequest, alarm_request::AlarmAction, cluster_client::ClusterClient,
+    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
+    request_op::Request,
 };
 use sha2::{Digest, Sha256};
 use tonic::Code;
@@ -96,6 +98,18 @@ fn an_alarm_stops_writes_and_shows_everywhere_until_disarmed() {
 }
 
 #[test]
+fn listed_alarms_are_those_that_the_cluster_agreed_on() {
+    let member = Member::start();
+    block_on(async {
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        let before = maintenance.status(StatusRequest {}).await.unwrap().into_inner().raft_applied_index;
+        maintenance.alarm(AlarmRequest::default()).await.unwrap();
+        let after = maintenance.status(StatusRequest {}).await.unwrap().into_inner().raft_applied_index;
+        assert!(after > before, "asked for without an entry: applied {after}, {before} before");
+    });
+}
+
+#[test]
 fn a_quota_that_is_passed_raises_the_alarm() {
     let member = Member::start_with(Options::with(&["--quota-backend-bytes=100000"]));
     block_on(async {
@@ -116,16 +130,47 @@ fn a_quota_that_is_passed_raises_the_alarm() {
             (error.code(), error.message()),
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")
         );
-        let raised = loop {
-            let request = AlarmRequest::default();
-            let alarms = maintenance.alarm(request).await.unwrap().into_inner().alarms;
-            if !alarms.is_empty() {
-                break alarms;
-            }
-            tokio::task::yield_now().await;
-        };
+        let raised = maintenance.alarm(AlarmRequest::default()).await.unwrap().into_inner().alarms;
         assert_eq!(raised[0].alarm, AlarmType::Nospace as i32);
+        let request = RangeRequest { key: format!("k{puts}").into(), ..RangeRequest::default() };
+        assert_eq!(kv.range(request).await.unwrap().into_inner().count, 0, "what was refused is not there");
     });
+}
+
+#[test]
+fn what_passes_the_quota_is_refused_before_anything_else_and_changes_nothing() {
+    let member = Member::start_with(Options::with(&["--quota-backend-bytes=1"]));
+    block_on(async {
+        let mut kv = KvClient::new(member.channel());
+        let mut lease = LeaseClient::new(member.channel());
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        let put = PutRequest { key: "k".into(), ..PutRequest::default() };
+        let txn = |op| TxnRequest { success: vec![RequestOp { request: Some(op) }], ..TxnRequest::default() };
+        for refused in [
+            kv.put(put.clone()).await.map(drop),
+            kv.put(PutRequest::default()).await.map(drop),
+            kv.txn(txn(Request::RequestPut(put))).await.map(drop),
+            lease.lease_grant(LeaseGrantRequest { id: 7, ttl: 60 }).await.map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().message(), "etcdserver: mvcc: database space exceeded");
+        }
+        let delete = DeleteRangeRequest { key: "k".into(), ..DeleteRangeRequest::default() };
+        let nothing = kv.txn(txn(Request::RequestDeleteRange(delete))).await.unwrap().into_inner();
+        assert_eq!(nothing.header.unwrap().revision, 1);
+        assert_eq!(lease.lease_leases(LeaseLeasesRequest {}).await.unwrap().into_inner().leases, []);
+        let status = maintenance.status(StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!(status.errors, [format!("memberID:{} alarm:NOSPACE", status.leader)]);
+    });
+}
+
+#[test]
+fn a_quota_that_is_switched_off_is_told_as_it_was_written() {
+    let member = Member::start_with(Options::with(&["--quota-backend-bytes=-1"]));
+    block_on(async {
+        let mut maintenance = MaintenanceClient::new(member.channel());
+        assert_eq!(maintenance.status(StatusRequest {}).await.unwrap().into_inner().db_size_quota, -1);
+    });
+    assert_eq!(member.metric("etcd_server_quota_backend_bytes"), Some(-1.0));
 }
 
 #[test]

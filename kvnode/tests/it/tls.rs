@@ -104,6 +104,32 @@ fn curl_speaks_both_http_versions_over_tls() {
 }
 
 #[test]
+fn a_named_certificate_is_not_taken_for_a_user_by_the_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Authority::new().install(dir.path(), "root");
+    let member = start(&files);
+    let post = |path: &str, body: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-w", "%{http_code}", "-d", body, "--cacert"]).arg(&files.ca);
+        curl.arg("--cert").arg(&files.cert).arg("--key").arg(&files.key);
+        let output = curl.arg(format!("https://localhost:{}{path}", member.client_port)).output().ok()?;
+        Some(String::from_utf8(output.stdout).unwrap())
+    };
+    for (path, body) in [
+        ("/v3/auth/user/add", r#"{"name": "root", "password": "root"}"#),
+        ("/v3/auth/user/grant", r#"{"user": "root", "role": "root"}"#),
+        ("/v3/auth/enable", "{}"),
+    ] {
+        let Some(answer) = post(path, body) else { return eprintln!("skipped: curl is not installed") };
+        assert!(answer.ends_with("200"), "{path}: {answer}");
+    }
+    for path in ["/v3/kv/range", "/v3beta/kv/range"] {
+        let answer = post(path, r#"{"key": "aw=="}"#).unwrap();
+        assert!(answer.starts_with("CommonName of client") && answer.ends_with("400"), "{path}: {answer}");
+    }
+}
+
+#[test]
 fn mismatched_files_stop_the_start_with_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = Authority::new().install(dir.path(), "one");

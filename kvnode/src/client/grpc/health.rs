@@ -1,5 +1,7 @@
 //! `grpc.health.v1.Health`: whether the whole server serves; there is no other service to ask about.
 
+use std::collections::HashMap;
+
 use futures::{Stream, StreamExt};
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
@@ -19,6 +21,17 @@ pub struct HealthCheckRequest {
 pub struct HealthCheckResponse {
     #[prost(enumeration = "ServingStatus", tag = "1")]
     pub status: i32,
+}
+
+/// `grpc.health.v1.HealthListRequest`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct HealthListRequest {}
+
+/// `grpc.health.v1.HealthListResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HealthListResponse {
+    #[prost(map = "string, message", tag = "1")]
+    pub statuses: HashMap<String, HealthCheckResponse>,
 }
 
 /// `grpc.health.v1.HealthCheckResponse.ServingStatus`.
@@ -64,6 +77,12 @@ pub async fn check(call: Call, request: HealthCheckRequest) -> Result<HealthChec
     } else {
         Err(Status::not_found("unknown service"))
     }
+}
+
+/// Answers for all services, of which the whole server, without a name, is the only one.
+pub async fn list(call: Call, _: HealthListRequest) -> Result<HealthListResponse, Status> {
+    let whole = answer(*call.services.serving.0.borrow());
+    Ok(HealthListResponse { statuses: HashMap::from([(String::new(), whole)]) })
 }
 
 /// Answers at once and then at changes.

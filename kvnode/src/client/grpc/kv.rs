@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use kvnode_mvcc::{Response, View, is_read_only, is_serializable, validate};
+use kvnode_mvcc::{Response, TxnResult, View, is_read_only, is_serializable, quota, validate};
 use kvnode_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, InternalRaftRequest,
     PutRequest, PutResponse, RangeRequest, RequestHeader, TxnRequest, TxnResponse,
@@ -43,12 +43,14 @@ async fn read(call: &Call, request: &RangeRequest) -> Result<RangeAnswer, Status
         services.node.linearize().await.map_err(status)?;
     }
     let Permit { view, who } = call.permit(|may, who| may.range(who.requester(), request)).await?;
+    let started = Instant::now();
     let result = if is_large(&view, request) {
         let request = request.clone();
         off_thread(move || view.range(&request)).await?
     } else {
         view.range(request)
     };
+    services.durations.reading.observe(started, &result);
     call.still(&who)?;
     let result = result.map_err(status)?;
     Ok(RangeAnswer::new(services.header(result.revision), result))
@@ -68,6 +70,7 @@ const LARGE_RANGE_KEYS: i64 = 5_000;
 
 /// Writes a key.
 pub async fn put(call: Call, request: PutRequest) -> Result<PutResponse, Status> {
+    call.has_room(quota::put_cost_bytes(&request)).await?;
     validate::put(&request).map_err(status)?;
     let body = InternalRaftRequest { put: Some(request), ..InternalRaftRequest::default() };
     match call.propose(body).await?.response {
@@ -91,16 +94,16 @@ pub async fn delete_range(call: Call, request: DeleteRangeRequest) -> Result<Del
 /// Compares and then reads or writes, all at once.
 pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status> {
     let services = &call.services;
+    call.has_room(quota::txn_cost_bytes(&request)).await?;
     validate::txn(&request, services.config.max_txn_ops).map_err(status)?;
     let result = if is_read_only(&request) {
         if !is_serializable(&request) {
             services.node.linearize().await.map_err(status)?;
         }
-        let Permit { view, who } = call.permit(|may, who| may.txn(who.requester(), &request)).await?;
-        services.metrics.mvcc.txn_total.inc();
-        let result = view.txn(&request);
-        call.still(&who)?;
-        result.map_err(status)?
+        let started = Instant::now();
+        let outcome = read_txn(&call, &request).await;
+        services.durations.read_only_txn.observe(started, &outcome);
+        outcome?
     } else {
         let body = InternalRaftRequest { txn: Some(request), ..InternalRaftRequest::default() };
         match call.propose(body).await?.response {
@@ -113,6 +116,14 @@ pub async fn txn(call: Call, request: TxnRequest) -> Result<TxnResponse, Status>
         None => services.header_now(),
     };
     Ok(convert::txn(Some(header), &result))
+}
+
+async fn read_txn(call: &Call, request: &TxnRequest) -> Result<TxnResult, Status> {
+    let Permit { view, who } = call.permit(|may, who| may.txn(who.requester(), request)).await?;
+    call.services.metrics.mvcc.txn_total.inc();
+    let result = view.txn(request);
+    call.still(&who)?;
+    result.map_err(status)
 }
 
 /// Forgets old revisions.

@@ -1,7 +1,7 @@
 //! The Lease service (etcd: `server/etcdserver/api/v3rpc/lease.go`).
 
 use futures::Stream;
-use kvnode_mvcc::{LeaseId, Response, auth::Authorizer};
+use kvnode_mvcc::{LeaseId, Response, auth::Authorizer, quota};
 use kvnode_proto::etcdserverpb::{
     InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
     LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse,
@@ -14,6 +14,7 @@ use crate::{auth::Identity, client::error::status};
 
 /// Grants a lease; the id is the client's choice or, for 0, ours.
 pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
+    call.has_room(quota::LEASE_COST_BYTES).await?;
     while request.id == 0 {
         request.id = (call.services.node.next_id() >> 1).cast_signed();
     }

@@ -43,7 +43,8 @@ pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, S
             .storage_version(&view)
             .or_else(|| view.schema_version())
             .unwrap_or_default(),
-        db_size_quota: bytes(services.config.quota_bytes().unwrap_or(0)),
+        // No limit is told as it was configured.
+        db_size_quota: services.config.quota_bytes().map_or(services.config.quota_backend_bytes, bytes),
         downgrade_info: Some(DowngradeInfo {
             enabled: downgrade.is_some(),
             target_version: downgrade.unwrap_or_default(),
@@ -60,22 +61,21 @@ fn alarm_text(alarm: &AlarmMember) -> String {
     member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }
 
-/// Lists, raises or disarms alarms.
+/// Lists, raises or disarms alarms. Listing goes through raft, too: what it says holds for the cluster.
 pub async fn alarm(call: Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
-    let (revision, alarms) = if request.action == AlarmAction::Get as i32 {
+    if request.action == AlarmAction::Get as i32 {
         call.authenticated().await?;
-        let view = call.services.node.reader().view();
-        (view.revision(), view.alarms(request.alarm))
     } else {
         call.admin().await?;
-        let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
-        let applied = call.propose(body).await?;
-        match applied.response {
-            Response::Alarm(alarms) => (applied.revision, alarms),
-            _ => return Err(wrong_answer()),
+    }
+    let body = InternalRaftRequest { alarm: Some(request), ..InternalRaftRequest::default() };
+    let applied = call.propose(body).await?;
+    match applied.response {
+        Response::Alarm(alarms) => {
+            Ok(AlarmResponse { header: Some(call.services.header(applied.revision)), alarms })
         }
-    };
-    Ok(AlarmResponse { header: Some(call.services.header(revision)), alarms })
+        _ => Err(wrong_answer()),
+    }
 }
 
 /// Gives back what the data on disk takes beyond what it needs. Blocks nobody.

@@ -16,6 +16,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod quota;
 mod range_stream;
 mod recipe;
 mod rpc;
@@ -132,6 +133,7 @@ impl Services {
             Rpc::Resign => call.unary(election::resign).await,
             Rpc::Downgrade => call.unary(maintenance::downgrade).await,
             Rpc::HealthCheck => call.unary(health::check).await,
+            Rpc::HealthList => call.unary(health::list).await,
             Rpc::HealthWatch => call.server_stream(health::watch).await,
         }
     }

@@ -108,6 +108,7 @@ rpcs! {
     Resign = Unary "v3electionpb.Election" "Resign";
     Downgrade = Unary "etcdserverpb.Maintenance" "Downgrade";
     HealthCheck = Unary "grpc.health.v1.Health" "Check";
+    HealthList = Unary "grpc.health.v1.Health" "List";
     HealthWatch = ServerStream "grpc.health.v1.Health" "Watch";
 }
 

@@ -46,7 +46,8 @@ impl LeaderWatch {
         loop {
             tokio::time::sleep(self.election_timeout).await;
             without = if self.node.status().leader.0 == 0 { without + 1 } else { 0 };
-            if without == TIMEOUTS_WITHOUT_LEADER {
+            // Again and again: a stream may have begun with a leader that was gone before anybody looked.
+            if without >= TIMEOUTS_WITHOUT_LEADER {
                 self.losses.send_modify(|losses| *losses += 1);
             }
         }
