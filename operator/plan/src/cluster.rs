@@ -173,12 +173,12 @@ fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
 
 /// While quorum is absent nothing is decided, so nothing is deleted.
 fn no_quorum(facts: &Facts<'_>, error: &str) -> Waiting {
-    let missing = (0..membership::wanted_pods(facts))
+    let missing = (0..facts.target().max(membership::wanted_pods(facts)))
         .map(Ordinal)
         .filter(|o| facts.serving(*o).is_none())
         .map(|o| facts.names().pod(o.0))
         .collect();
-    Waiting::NoQuorum { missing, error: error.to_owned() }
+    Waiting::NoQuorum { missing, error: error.to_owned(), scale_back: membership::scale_back(facts) }
 }
 
 fn objects(
@@ -200,8 +200,7 @@ fn objects(
         Stage::Seeding | Stage::Formed { .. } => (None, None, usable),
     };
     // Voters that cannot be counted are taken to be as many as there are pods: the budget must not loosen.
-    let pods = facts.observed.stateful_set.as_ref().map_or(0, |s| s.replicas);
-    let unknown = usize::try_from(pods).unwrap_or(usize::MAX);
+    let unknown = usize::try_from(membership::wanted_pods(facts)).unwrap_or(usize::MAX);
     let voters = facts.view().map_or(unknown, |view| view.voter_count());
     Some(Objects {
         certificates: certificates.issue,

@@ -605,6 +605,13 @@ impl World {
         self.volumes.remove(&ordinal);
     }
 
+    /// Somebody scales the StatefulSet itself.
+    pub fn scale_set(&mut self, replicas: u32) {
+        if let Some(set) = &mut self.set {
+            set.replicas = replicas;
+        }
+    }
+
     pub fn scale(&mut self, replicas: i32) {
         self.cluster.spec.replicas = replicas;
         self.cluster.metadata.generation = self.cluster.metadata.generation.map(|g| g + 1);
