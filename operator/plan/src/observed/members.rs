@@ -75,6 +75,8 @@ pub struct ClusterView<'a> {
     pub placed: Vec<(Ordinal, &'a Member)>,
     /// Members whose peer URL is none of our pods'.
     pub foreign: Vec<&'a Member>,
+    /// Those of the foreign ones that have one of our pods' names: somebody changed their peer URL.
+    pub misplaced: Vec<(Ordinal, &'a Member)>,
 }
 
 impl<'a> ClusterView<'a> {
@@ -89,7 +91,20 @@ impl<'a> ClusterView<'a> {
             }
         }
         placed.sort_by_key(|(ordinal, member)| (*ordinal, member.id));
-        Self { placed, foreign }
+        let named = |m: &&'a Member| names.ordinal_of_pod(&m.name).map(|ordinal| (Ordinal(ordinal), *m));
+        let misplaced = foreign.iter().filter_map(named).collect();
+        Self { placed, foreign, misplaced }
+    }
+
+    /// True if the pod of an ordinal is a member's, by URL or by name.
+    pub fn has_ordinal(&self, ordinal: Ordinal) -> bool {
+        self.placed.iter().chain(&self.misplaced).any(|(o, _)| *o == ordinal)
+    }
+
+    /// True if it is a member, wherever it is.
+    pub fn has(&self, id: MemberId) -> bool {
+        let placed = self.placed.iter().map(|(_, m)| *m);
+        placed.chain(self.foreign.iter().copied()).any(|m| m.id == id)
     }
 
     /// The member of an ordinal.

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::status::Told;
 use crate::formation::Stage;
+use crate::ids::Ordinal;
 use crate::limits;
+use crate::observed::Member;
 use crate::reading::Reading;
 use crate::validate::Mode;
 
@@ -168,6 +170,9 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         let first = told.waiting.map(|w| format!(": {w}")).unwrap_or_default();
         return yes(Reason::MemberUnhealthy, &format!("{} not healthy{first}", unhealthy.join(", ")));
     }
+    if let Some((ordinal, member)) = view.misplaced.first() {
+        return yes(Reason::ForeignMember, &misplaced(told, *ordinal, member));
+    }
     if let Some(foreign) = view.foreign.first() {
         let message = format!(
             "member {} ({}) is none of this cluster's pods; remove it with etcdctl member remove if it is not wanted",
@@ -177,6 +182,20 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         return yes(Reason::ForeignMember, &message);
     }
     condition(type_, ConditionStatus::False, Reason::Healthy, "nothing is broken")
+}
+
+/// Nothing is done about such a member: that its pod serves it is likely, and its volume must stay.
+fn misplaced(told: &Told<'_>, ordinal: Ordinal, member: &Member) -> String {
+    let names = told.facts.names();
+    format!(
+        "member {} has the name of {} and another peer URL ({}); put it back: \
+         etcdctl member update {} --peer-urls={}",
+        member.id,
+        names.pod(ordinal.0),
+        member.peer_urls.join(", "),
+        member.id,
+        names.peer_url(ordinal.0)
+    )
 }
 
 fn alarms(told: &Told<'_>) -> Option<String> {

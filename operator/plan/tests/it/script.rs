@@ -83,6 +83,8 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         }
         "member-remove" => crate::toy::remove_by_hand(world, number()),
         "scale" => world.scale(i32::try_from(number()).unwrap()),
+        "member-update" => world.update_url(number()),
+        "urls-back" => world.put_url_back(),
         "scale-set" => world.scale_set(number()),
         "orphan-pods" => world.set = None,
         "image" => world.cluster.spec.image = argument.map(str::to_owned),

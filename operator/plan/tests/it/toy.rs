@@ -34,6 +34,8 @@ enum Fault {
     Restart(u8),
     /// A human removes a member behind the operator's back.
     RemoveMember(u32),
+    /// A human changes a member's peer URL.
+    UpdateUrl(u32),
     /// A human scales the StatefulSet behind the operator's back.
     ScaleSet(u32),
     /// A human deletes the StatefulSet, with its pods or without.
@@ -60,6 +62,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => prop_oneof![Just(1), Just(3), Just(5)].prop_map(Fault::Scale),
         1 => any::<u8>().prop_map(Fault::Restart),
         1 => (0u32..5).prop_map(Fault::RemoveMember),
+        1 => (0u32..5).prop_map(Fault::UpdateUrl),
         1 => (0u32..7).prop_map(Fault::ScaleSet),
         1 => prop_oneof![Just(Orphans::Stay), Just(Orphans::Go)].prop_map(Fault::DeleteSet),
     ]
@@ -95,6 +98,7 @@ fn inflict(world: &mut World, fault: &Fault) {
                 Some([("kvnode.io/restartedAt".to_owned(), value)].into_iter().collect());
         }
         Fault::RemoveMember(ordinal) => remove_by_hand(world, *ordinal),
+        Fault::UpdateUrl(ordinal) => world.update_url(*ordinal),
         Fault::ScaleSet(replicas) => world.scale_set(*replicas),
         Fault::DeleteSet(orphans) => {
             world.set = None;
@@ -130,8 +134,11 @@ pub fn remove_by_hand(world: &mut World, ordinal: u32) {
     }
 }
 
-/// Who scaled the StatefulSet down reads the message about it and does what it says.
+/// Who scaled the StatefulSet down or changed a URL reads the message about it and does what it says.
 fn heed(world: &mut World) {
+    if world.has_quorum() {
+        world.put_url_back();
+    }
     if let Some(Waiting::NoQuorum { scale_back: Some(back), .. }) = plan(&world.observe()).waiting {
         world.scale_set(back.replicas);
     }

@@ -149,7 +149,9 @@ impl World {
     }
 
     fn ordinal_of(&self, member: &Member) -> Option<u32> {
-        member.ordinal(&self.names()).map(|o| o.0)
+        // A process answers where it is, whatever its peers are told.
+        let names = self.names();
+        member.ordinal(&names).map(|o| o.0).or_else(|| names.ordinal_of_pod(&member.name))
     }
 
     /// Its process runs on its data and others hear it.
@@ -603,6 +605,32 @@ impl World {
     pub fn lose_claim(&mut self, ordinal: u32) {
         self.wipe(ordinal);
         self.volumes.remove(&ordinal);
+    }
+
+    /// Somebody tells the members another URL of a voter; it reaches the same pod. (With a learner that nobody knows
+    /// etcd would refuse the next one.)
+    pub fn update_url(&mut self, ordinal: u32) {
+        let url = self.names().peer_url(ordinal);
+        let updated = url.replace(".svc:", ".svc.cluster.local:");
+        if self.members.iter().any(|m| m.peer_urls.contains(&updated)) {
+            return;
+        }
+        for member in self.members.iter_mut().filter(|m| m.peer_urls.contains(&url) && !m.is_learner) {
+            member.peer_urls = vec![updated.clone()];
+        }
+    }
+
+    /// Somebody puts the URL back; or, if the pod has not that member's data any more, removes the member.
+    pub fn put_url_back(&mut self) {
+        let names = self.names();
+        let misplaced = self.members.iter().find(|m| m.ordinal(&names).is_none() && !m.is_learner);
+        let Some((id, ordinal)) = misplaced.and_then(|m| Some((m.id, self.ordinal_of(m)?))) else { return };
+        if self.data(ordinal) != Some(id) {
+            self.members.retain(|m| m.id != id);
+            self.removed.insert(id);
+        } else if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
+            member.peer_urls = vec![names.peer_url(ordinal)];
+        }
     }
 
     /// Somebody scales the StatefulSet itself.
