@@ -154,12 +154,13 @@ fn formed(facts: &Facts<'_>, cluster_id: ClusterId, hash: &str) -> Step {
     }
 }
 
-/// Every wished-for ordinal is a voter: volumes, then restarts, then whoever is not well.
+/// Every wished-for ordinal is a voter: restarts, volumes while none is possible, then whoever is not well. A storage
+/// class that refuses to grow volumes must not hold up the restarts.
 fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
-    for step in [volumes::expand(facts), rollout::restart_next(facts, view, hash)] {
-        if step != Step::Rest {
-            return step;
-        }
+    match (rollout::restart_next(facts, view, hash), volumes::expand(facts)) {
+        (Step::Act(action), _) | (Step::Wait(_) | Step::Rest, Step::Act(action)) => return Step::Act(action),
+        (Step::Wait(waiting), _) => return Step::Wait(waiting),
+        (Step::Rest, _) => {}
     }
     let absent = view.voters().find(|(ordinal, member)| !facts.participates(*ordinal, member));
     if let Some((ordinal, _)) = absent {

@@ -18,6 +18,7 @@ pub use objects::{
     VolumeView, owner_uid,
 };
 
+use crate::failures::Failures;
 use crate::identity::IdentityRecord;
 use crate::ids::Ordinal;
 use crate::reading::Reading;
@@ -72,17 +73,6 @@ pub enum StorageClassView {
     Unknown,
 }
 
-/// The outcome of the last action, kept by the shell in memory only, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedAction {
-    /// When it failed.
-    pub at: Timestamp,
-    /// What was attempted, as `Action::describe` says it.
-    pub attempted: String,
-    /// What came back.
-    pub error: String,
-}
-
 /// All facts about one cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -118,6 +108,6 @@ pub struct Observed {
     pub backups: Vec<EtcdBackup>,
     /// Schedules of this namespace that name this cluster.
     pub schedules: Vec<EtcdBackupSchedule>,
-    /// The last action if it failed and nothing succeeded since.
-    pub failed_action: Option<FailedAction>,
+    /// What failed lately.
+    pub failures: Failures,
 }

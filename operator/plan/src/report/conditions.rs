@@ -13,6 +13,7 @@ use crate::limits;
 use crate::observed::Member;
 use crate::reading::Reading;
 use crate::validate::Mode;
+use crate::volumes;
 
 /// All six conditions, in the order status lists them.
 pub(super) fn conditions(
@@ -153,7 +154,8 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
     {
         return yes(trouble.reason, &trouble.message);
     }
-    if let Some(failed) = &told.facts.observed.failed_action {
+    let failed = told.facts.observed.failures.last();
+    if let Some(failed) = failed.or_else(|| volumes::refused(told.facts)) {
         return yes(Reason::ActionFailed, &format!("could not {}: {}", failed.attempted, failed.error));
     }
     let Some(view) = told.facts.view() else {

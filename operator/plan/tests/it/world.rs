@@ -18,7 +18,7 @@ use operator_plan::observed::{
     quorum,
 };
 use operator_plan::ticket::{Ticket, TicketKind};
-use operator_plan::{Plan, Reading, pki, plan_cluster_given};
+use operator_plan::{Failures, Plan, Reading, pki, plan_cluster_given};
 
 pub const UID: &str = "3f1c7a52-0000-4000-8000-000000000001";
 
@@ -81,6 +81,9 @@ pub struct World {
     pub quarantined: Vec<String>,
     pub removed: BTreeSet<MemberId>,
     pub cut: Option<Cut>,
+    /// The storage class does not let volumes grow.
+    pub fixed_size: bool,
+    pub failures: Failures,
     serial: u64,
 }
 
@@ -123,6 +126,8 @@ impl World {
             quarantined: Vec::new(),
             removed: BTreeSet::new(),
             cut: None,
+            fixed_size: false,
+            failures: Failures::default(),
             serial: 100,
         }
     }
@@ -342,7 +347,7 @@ impl World {
             },
             backups: self.backups.clone(),
             schedules: Vec::new(),
-            failed_action: None,
+            failures: self.failures.clone(),
         }
     }
 
@@ -454,6 +459,11 @@ impl World {
         if cut == Some(Cut::Before) {
             return;
         }
+        if matches!(action, Action::ExpandVolume { .. }) && self.fixed_size {
+            self.failures.failed(action, self.now, "the storage class does not allow it");
+            return;
+        }
+        self.failures.succeeded(action);
         let half = cut == Some(Cut::Half);
         let quorum_before = self.has_quorum();
         match action {

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use operator_plan::action::{Action, Expect, MemberRef};
 use operator_plan::identity::IdentityRecord;
 use operator_plan::ids::MemberId;
-use operator_plan::observed::{ClaimRef, FailedAction, PodRef};
+use operator_plan::observed::{ClaimRef, PodRef};
 use operator_plan::resources::identity_config_map;
 use operator_plan::ticket::Ticket;
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
     let cluster = &fresh.children.cluster;
     match perform(ctx, &fresh, &action).await {
         Ok(()) => {
-            ctx.set_failed_action(cluster.as_ref(), None);
+            ctx.note_failures(cluster.as_ref(), |failures| failures.succeeded(&action));
             report::events(&ctx.recorder, cluster.as_ref(), &[action.event()]).await;
             Ok(Acted::Done)
         }
@@ -101,8 +101,9 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
         Err(error) => {
             let words = error.to_string();
             report::events(&ctx.recorder, cluster.as_ref(), &[action.failure(&words)]).await;
-            let failed = FailedAction { at: Timestamp::now(), attempted: action.to_string(), error: words };
-            ctx.set_failed_action(cluster.as_ref(), Some(failed));
+            ctx.note_failures(cluster.as_ref(), |failures| {
+                failures.failed(&action, Timestamp::now(), &words);
+            });
             Err(error)
         }
     }
