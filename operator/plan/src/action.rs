@@ -138,8 +138,6 @@ pub enum RemovalReason {
 pub enum RestartReason {
     /// Its template changed.
     TemplateChanged,
-    /// It ended for good and stands in the way of its replacement.
-    Ended,
 }
 
 impl Action {
@@ -248,7 +246,6 @@ impl fmt::Display for Action {
             Self::DeletePod { pod, why } => {
                 let why = match why {
                     RestartReason::TemplateChanged => "its template changed",
-                    RestartReason::Ended => "it has ended and stands in the way",
                 };
                 write!(f, "delete pod {}: {why}", pod.name)
             }

@@ -59,11 +59,6 @@ impl EtcdError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
     }
 
-    /// True if the member answered and said no.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
-    }
-
     /// True if the member would do it, only not now: right after a change etcd wants connections to have stood for some
     /// seconds (`ErrUnhealthy`), and a learner to have caught up (`ErrLearnerNotReady`), before the next one.
     pub fn is_not_yet(&self) -> bool {
@@ -108,6 +103,5 @@ mod tests {
                 .is_not_yet()
         );
         assert!(!refused("etcdserver: Peer URLs already exists").is_not_yet());
-        assert!(refused("etcdserver: unhealthy cluster").is_refusal());
     }
 }

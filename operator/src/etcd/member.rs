@@ -8,9 +8,9 @@ use kvnode_proto::etcdserverpb::cluster_client::ClusterClient;
 use kvnode_proto::etcdserverpb::kv_client::KvClient;
 use kvnode_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use kvnode_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, MemberAddRequest, MemberAddResponse, MemberListRequest,
-    MemberListResponse, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, RangeRequest,
-    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    DefragmentRequest, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, RangeRequest, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -65,18 +65,6 @@ impl MemberClient {
         self.within("Range", limits::PROBE_DEADLINE, async move { client.range(request).await })
             .await
             .map(|_| ())
-    }
-
-    /// Alarms of the cluster.
-    pub async fn alarms(&self) -> Result<AlarmResponse, EtcdError> {
-        let mut client = MaintenanceClient::new(self.channel.clone());
-        // The zero value asks for all alarms of all members.
-        self.within(
-            "Alarm",
-            limits::PROBE_DEADLINE,
-            async move { client.alarm(AlarmRequest::default()).await },
-        )
-        .await
     }
 
     /// Adds a learner that will be reached at `peer_urls`.
