@@ -95,7 +95,7 @@ pub enum Action {
         why: RestartReason,
     },
     /// Take a volume out of the cluster without deleting its data: set the PersistentVolume's reclaim policy to
-    /// Retain and label it (`kvnode.io/quarantined`), then delete the claim (UID precondition), then the pod
+    /// Retain and mark it (`kvnode.io/quarantined`), then delete the claim (UID precondition), then the pod
     /// that mounts it (UID precondition), if any. A claim without a volume is only deleted. What was done already
     /// is skipped: after a crash in the middle the same is asked for again.
     QuarantineVolume {

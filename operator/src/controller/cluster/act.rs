@@ -4,6 +4,7 @@
 //! the next one is taken, and only while the lease is held. Writes and deletions name the UID and version that was
 //! read, so an object that changed or was replaced in between is left alone.
 
+use crds::names::{QUARANTINED_CLAIM_ANNOTATION, QUARANTINED_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -213,11 +214,7 @@ async fn quarantine(
     let volume =
         live.as_deref().and_then(|live| live.spec.as_ref()).and_then(|spec| spec.volume_name.clone());
     if let Some(volume) = volume.filter(|name| !name.is_empty()) {
-        let label = format!("{namespace}.{}", claim.name);
-        let patch = json!({
-            "metadata": {"labels": {crds::names::QUARANTINED_LABEL: label}},
-            "spec": {"persistentVolumeReclaimPolicy": "Retain"},
-        });
+        let patch = kept_volume(namespace, &claim.name);
         let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
         let patched = api.patch(&volume, &PatchParams::default(), &Patch::Merge(&patch)).await;
         patched.map_err(|e| failed::<PersistentVolume>("keeping", &volume, e))?;
@@ -234,6 +231,17 @@ async fn quarantine(
         }
         None => Ok(()),
     }
+}
+
+/// What makes a volume outlive its claim, and findable.
+fn kept_volume(namespace: &str, claim: &str) -> Value {
+    json!({
+        "metadata": {
+            "labels": {QUARANTINED_LABEL: "true"},
+            "annotations": {QUARANTINED_CLAIM_ANNOTATION: format!("{namespace}/{claim}")},
+        },
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+    })
 }
 
 async fn expand(ctx: &Context, namespace: &str, claim: &ClaimRef, size: &str) -> Result<(), ActError> {
@@ -271,5 +279,21 @@ pub async fn delete<K: Object>(
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(failed::<K>("deleting", name, error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_kept_whatever_its_claim_is_called() {
+        let (namespace, claim) = ("n".repeat(63), format!("data-{}-0", "c".repeat(40)));
+        let patch = kept_volume(&namespace, &claim);
+        let labels = patch["metadata"]["labels"].as_object().unwrap();
+        assert!(labels.values().all(|value| value.as_str().unwrap().len() <= 63), "{labels:?}");
+        let served = &patch["metadata"]["annotations"][QUARANTINED_CLAIM_ANNOTATION];
+        assert_eq!(*served, format!("{namespace}/{claim}"));
+        assert_eq!(patch["spec"]["persistentVolumeReclaimPolicy"], "Retain");
     }
 }
