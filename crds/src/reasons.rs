@@ -76,6 +76,7 @@ reasons! {
     ForeignMember: "The cluster has a member that is not one of its pods, or whose peer URL was changed." => "Do what the message says: put the URL back, or remove the member with etcdctl if it is not wanted.",
     ClusterIdMismatch: "A member answers with another cluster ID than the one on record." => "Do not write to it; find out whose volume it has.",
     AlarmRaised: "A member raised an alarm; NOSPACE stops writes." => "NOSPACE: raise spec.options.quotaBackendBytes or delete keys, compact, then etcdctl alarm disarm.",
+    AccessDenied: "Authentication is enabled and the operator's user lacks the role root. The cluster serves, and is not repaired, scaled or backed up." => "Add the user and grant the role, as the message says.",
     ObjectNotOwned: "An object with a name the cluster needs belongs to someone else." => "Rename or delete it, or use another cluster name.",
 
     // Certificates.

@@ -59,6 +59,16 @@ impl EtcdError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
     }
 
+    /// True if the member answered that the operator may not. It does so for a read only after it has asked a quorum.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Refused { code: Code::PermissionDenied, .. } => true,
+            // What etcd says to a certificate without a common name.
+            Self::Refused { message, .. } => message.contains("user name is empty"),
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Settings { .. } => false,
+        }
+    }
+
     /// True if the member would do it, only not now: right after a change etcd wants connections to have stood for some
     /// seconds (`ErrUnhealthy`), and a learner to have caught up (`ErrLearnerNotReady`), before the next one.
     pub fn is_not_yet(&self) -> bool {
@@ -93,6 +103,14 @@ mod tests {
 
     fn refused(message: &str) -> EtcdError {
         EtcdError::from_status("https://core-0", "MemberAdd", &Status::unavailable(message))
+    }
+
+    #[test]
+    fn a_lack_of_rights_is_told_from_a_lack_of_quorum() {
+        let status = |status| EtcdError::from_status("https://core-0", "Range", &status);
+        assert!(status(Status::permission_denied("etcdserver: permission denied")).is_denied());
+        assert!(status(Status::invalid_argument("etcdserver: user name is empty")).is_denied());
+        assert!(!status(Status::unavailable("etcdserver: request timed out")).is_denied());
     }
 
     #[test]

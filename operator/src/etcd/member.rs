@@ -12,6 +12,7 @@ use kvnode_proto::etcdserverpb::{
     MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, RangeRequest, SnapshotRequest,
     SnapshotResponse, StatusRequest, StatusResponse,
 };
+use operator_plan::observed::ReadAnswer;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
@@ -53,8 +54,8 @@ impl MemberClient {
             .await
     }
 
-    /// One linearizable read: the proof that the cluster has quorum and serves.
-    pub async fn linearizable_read(&self) -> Result<(), EtcdError> {
+    /// One linearizable read: the proof that the cluster has quorum and serves, also if the value is not for us.
+    pub async fn linearizable_read(&self) -> Result<ReadAnswer, EtcdError> {
         let mut client = KvClient::new(self.channel.clone());
         let request = RangeRequest {
             key: Bytes::from_static(HEALTH_KEY),
@@ -62,9 +63,12 @@ impl MemberClient {
             keys_only: true,
             ..Default::default()
         };
-        self.within("Range", limits::PROBE_DEADLINE, async move { client.range(request).await })
-            .await
-            .map(|_| ())
+        let range = async move { client.range(request).await };
+        match self.within("Range", limits::PROBE_DEADLINE, range).await {
+            Ok(_) => Ok(ReadAnswer::Value),
+            Err(error) if error.is_denied() => Ok(ReadAnswer::Denied),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds a learner that will be reached at `peer_urls`.

@@ -38,6 +38,16 @@ pub struct MemberList {
     pub members: Vec<Member>,
 }
 
+/// How a linearizable read was answered. A member asks a quorum before it looks at who reads, so either way the
+/// cluster serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAnswer {
+    /// With what was asked for.
+    Value,
+    /// That the operator's user may not read it: authentication is enabled.
+    Denied,
+}
+
 /// A member that serves, as its Status call says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingMember {

@@ -12,7 +12,7 @@ use crds::{EtcdBackup, EtcdBackupSchedule, EtcdCluster};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-pub use members::{ClusterView, Member, MemberList, NodeView, ServingMember, quorum};
+pub use members::{ClusterView, Member, MemberList, NodeView, ReadAnswer, ServingMember, quorum};
 pub use objects::{
     ClaimRef, JobOutcome, JobView, PodPhase, PodRef, PodTrouble, PodView, StatefulSetView, VolumePhase,
     VolumeView, owner_uid,
@@ -103,7 +103,7 @@ pub struct Observed {
     /// Each pod's own answer.
     pub nodes: BTreeMap<Ordinal, Reading<NodeView>>,
     /// A linearizable read through the cluster, begun in this pass.
-    pub linearizable_read: Reading<()>,
+    pub linearizable_read: Reading<ReadAnswer>,
     /// Backups of this namespace that name this cluster, and the one `bootstrap` names.
     pub backups: Vec<EtcdBackup>,
     /// Schedules of this namespace that name this cluster.

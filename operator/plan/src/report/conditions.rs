@@ -10,9 +10,10 @@ use super::status::Told;
 use crate::formation::Stage;
 use crate::ids::Ordinal;
 use crate::limits;
-use crate::observed::Member;
+use crate::observed::{Member, ReadAnswer};
+use crate::pki::OPERATOR_USER;
 use crate::reading::Reading;
-use crate::validate::Mode;
+use crate::validate::{Mode, Tls};
 use crate::volumes;
 
 /// All six conditions, in the order status lists them.
@@ -83,7 +84,7 @@ fn available(told: &Told<'_>) -> NewCondition {
     let type_ = ConditionType::Available;
     let formed = matches!(told.stage, Stage::Formed { .. });
     match &told.facts.observed.linearizable_read {
-        Reading::Fresh(()) => condition(
+        Reading::Fresh(ReadAnswer::Value | ReadAnswer::Denied) => condition(
             type_,
             ConditionStatus::True,
             Reason::QuorumAvailable,
@@ -154,6 +155,9 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
     {
         return yes(trouble.reason, &trouble.message);
     }
+    if told.facts.observed.linearizable_read == Reading::Fresh(ReadAnswer::Denied) {
+        return yes(Reason::AccessDenied, &access_denied(told));
+    }
     let failed = told.facts.observed.failures.last();
     if let Some(failed) = failed.or_else(|| volumes::refused(told.facts)) {
         return yes(Reason::ActionFailed, &format!("could not {}: {}", failed.attempted, failed.error));
@@ -184,6 +188,20 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         return yes(Reason::ForeignMember, &message);
     }
     condition(type_, ConditionStatus::False, Reason::Healthy, "nothing is broken")
+}
+
+/// The members know the operator by its certificate, and do little for a user without the role root.
+fn access_denied(told: &Told<'_>) -> String {
+    let user = match &told.facts.cluster.tls {
+        Tls::Managed => OPERATOR_USER.to_owned(),
+        Tls::Provided(provided) => {
+            format!("<common name of the certificate in Secret {}>", provided.operator_secret_ref.name)
+        }
+    };
+    format!(
+        "authentication is enabled and the operator's user lacks the role root, so it cannot repair, scale or \
+         back up: etcdctl user add {user} --no-password && etcdctl user grant-role {user} root"
+    )
 }
 
 /// Nothing is done about such a member: that its pod serves it is likely, and its volume must stay.

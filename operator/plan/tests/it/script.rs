@@ -91,6 +91,7 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         "bad-image" => {
             world.bad_images.insert(argument.unwrap().to_owned());
         }
+        "auth-enable" => world.denies = true,
         "fixed-size" => world.fixed_size = true,
         "any-size" => world.fixed_size = false,
         "grow" => world.cluster.spec.storage.size = argument.unwrap().to_owned(),

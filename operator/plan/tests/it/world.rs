@@ -14,8 +14,8 @@ use operator_plan::identity::IdentityRecord;
 use operator_plan::ids::{ClusterId, MemberId, Ordinal, initial_cluster_id};
 use operator_plan::observed::{
     ClaimRef, IdentityView, JobOutcome, JobView, Member, MemberList, NodeView, Observed, PodPhase, PodRef,
-    PodTrouble, PodView, ServingMember, Settings, StatefulSetView, StorageClassView, VolumePhase, VolumeView,
-    quorum,
+    PodTrouble, PodView, ReadAnswer, ServingMember, Settings, StatefulSetView, StorageClassView, VolumePhase,
+    VolumeView, quorum,
 };
 use operator_plan::ticket::{Ticket, TicketKind};
 use operator_plan::{Failures, Plan, Reading, pki, plan_cluster_given};
@@ -84,6 +84,8 @@ pub struct World {
     /// The storage class does not let volumes grow.
     pub fixed_size: bool,
     pub failures: Failures,
+    /// Authentication is on, and the operator is nobody.
+    pub denies: bool,
     serial: u64,
 }
 
@@ -128,6 +130,7 @@ impl World {
             cut: None,
             fixed_size: false,
             failures: Failures::default(),
+            denies: false,
             serial: 100,
         }
     }
@@ -341,7 +344,7 @@ impl World {
             },
             nodes,
             linearizable_read: if readable {
-                Reading::Fresh(())
+                Reading::Fresh(if self.denies { ReadAnswer::Denied } else { ReadAnswer::Value })
             } else {
                 Reading::Unreachable { error: lost }
             },
