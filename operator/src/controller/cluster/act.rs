@@ -4,6 +4,8 @@
 //! the next one is taken, and only while the lease is held. Writes and deletions name the UID and version that was
 //! read, so an object that changed or was replaced in between is left alone.
 
+use std::time::Duration;
+
 use crds::names::{QUARANTINED_CLAIM_ANNOTATION, QUARANTINED_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -66,7 +68,10 @@ pub enum Acted {
     /// It was.
     Done,
     /// Looked at afresh, it is not the next step any more.
-    Outdated,
+    Outdated {
+        /// When to look again, by what was seen afresh.
+        recheck: Duration,
+    },
     /// The members ask to wait a moment.
     NotYet,
 }
@@ -77,12 +82,12 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
         return Err(ActError::NotLeading);
     }
     let Some(fresh) = look(ctx, seen.children.cluster.clone(), From::Api).await? else {
-        return Ok(Acted::Outdated);
+        return Ok(Acted::Outdated { recheck: Duration::ZERO });
     };
     let plan = operator_plan::plan_cluster(&fresh.observed);
     let Some(action) = plan.action.filter(|fresh_action| fresh_action.same_as(action)) else {
         tracing::info!(%action, "not the next step any more, seen afresh");
-        return Ok(Acted::Outdated);
+        return Ok(Acted::Outdated { recheck: plan.recheck });
     };
     // Looking took time; the lease may have run out meanwhile.
     if !ctx.leadership.held() {

@@ -73,7 +73,9 @@ pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Re
     let Some(action) = plan.action else { return Ok(plan.recheck) };
     match act::act(ctx, &look, &action).await? {
         Acted::Done => Ok(AFTER_ACTION),
-        Acted::Outdated | Acted::NotYet => Ok(plan.recheck.max(AFTER_REFUSAL).min(Duration::from_secs(1))),
+        // The caches may lag for long: what was seen past them says when it is worth another look.
+        Acted::Outdated { recheck } => Ok(recheck.max(AFTER_REFUSAL)),
+        Acted::NotYet => Ok(plan.recheck.max(AFTER_REFUSAL).min(Duration::from_secs(1))),
     }
 }
 
