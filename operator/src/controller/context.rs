@@ -57,7 +57,7 @@ impl Context {
         let Shared { settings, pool, http, metrics, leadership, identity } = shared;
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
         Self {
-            applier: Applier::new(client.clone(), FIELD_MANAGER),
+            applier: Applier::new(client.clone(), FIELD_MANAGER, leadership.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             caches,

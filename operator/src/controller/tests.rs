@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{EtcdBackup, EtcdCluster};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use operator_plan::observed::Settings;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::ApplyError;
 use super::caches::{self, Caches};
 use super::context::{Context, Shared};
 use super::fake::FakeApi;
@@ -267,6 +269,23 @@ async fn without_the_lease_nothing_irreversible_happens() {
         let _refused = world.pass().await;
     }
     assert_eq!(world.api.get(IDENTITY), None);
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_written_at_all() {
+    let world = World::with_cluster(false).await;
+    assert_eq!(world.pass().await.unwrap_err().reason(), "NotLeading");
+    let service: Service =
+        serde_json::from_value(json!({"metadata": {"name": "core-client"}, "spec": {}})).unwrap();
+    let applier = &world.ctx.applier;
+    for refused in [
+        applier.apply("db", "uid", &service, None).await,
+        applier.create("db", &service, None).await,
+        applier.delete("db", &service).await,
+    ] {
+        assert!(matches!(refused, Err(ApplyError::NotLeading)), "{refused:?}");
+    }
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
 }
 
 /// What a Job of ours leaves behind when it has ended well.

@@ -93,6 +93,9 @@ async fn tell(
     cluster: &EtcdCluster,
     told: &operator_plan::Report,
 ) -> Result<(), PassError> {
+    if !ctx.leadership.held() {
+        return Err(PassError::NotLeading);
+    }
     let written = report::status(
         &ctx.client,
         crds::names::FIELD_MANAGER,
