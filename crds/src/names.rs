@@ -16,8 +16,10 @@ pub const TEMPLATE_HASH_ANNOTATION: &str = "kvnode.io/template-hash";
 pub const RESTARTED_AT_ANNOTATION: &str = "kvnode.io/restartedAt";
 /// Annotation on an `EtcdCluster`: `"true"` stops reconciling, as `spec.paused` does.
 pub const PAUSED_ANNOTATION: &str = "kvnode.io/paused";
-/// Label on a volume that was taken out of a cluster: the namespace and name of the claim it served.
+/// Label on a volume that was taken out of a cluster, with the value `true`: names may be longer than a label.
 pub const QUARANTINED_LABEL: &str = "kvnode.io/quarantined";
+/// Annotation on such a volume: namespace and name of the claim it served.
+pub const QUARANTINED_CLAIM_ANNOTATION: &str = "kvnode.io/quarantined-claim";
 /// Finalizer of a backup whose stored object is to be deleted with it.
 pub const STORED_OBJECT_FINALIZER: &str = "kvnode.io/stored-object";
 /// Field manager of every write the operator makes.

@@ -73,9 +73,10 @@ reasons! {
     IdentityUnreadable: "The cluster's identity record is gone or damaged while its volumes exist." => "Bring a member back, or restore the ConfigMap that the message names.",
     SeedVolumeLost: "The only member's volume is gone." => "Delete the cluster and restore it from a backup.",
     VolumeLost: "A member started with a blank volume." => "Nothing: it is replaced while quorum lasts.",
-    ForeignMember: "The cluster has a member that is not one of its pods." => "Remove it with etcdctl member remove if it is not wanted.",
+    ForeignMember: "The cluster has a member that is not one of its pods, or whose peer URL was changed." => "Do what the message says: put the URL back, or remove the member with etcdctl if it is not wanted.",
     ClusterIdMismatch: "A member answers with another cluster ID than the one on record." => "Do not write to it; find out whose volume it has.",
     AlarmRaised: "A member raised an alarm; NOSPACE stops writes." => "NOSPACE: raise spec.options.quotaBackendBytes or delete keys, compact, then etcdctl alarm disarm.",
+    AccessDenied: "Authentication is enabled and the operator's user lacks the role root. The cluster serves, and is not repaired, scaled or backed up." => "Add the user and grant the role, as the message says.",
     ObjectNotOwned: "An object with a name the cluster needs belongs to someone else." => "Rename or delete it, or use another cluster name.",
 
     // Certificates.

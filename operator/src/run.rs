@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use operator_plan::observed::Settings;
 use thiserror::Error;
@@ -137,16 +138,23 @@ async fn lead(
         () = stop.cancelled() => Ok(()),
     };
     halt.cancel();
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits::DRAIN_GRACE, drained).await.is_err() {
-        tracing::warn!("some passes did not end in time; they are cut off, which is safe at any point");
-        tasks.abort_all();
-    }
+    // Without the lease another replica may lead by the time that a pass would have ended.
+    let grace = if ended.is_ok() { limits::DRAIN_GRACE } else { Duration::ZERO };
+    drain(&mut tasks, grace).await;
     release.cancel();
     if ended.is_ok() && !lease_task.is_finished() {
         return lease_outcome(lease_task.await);
     }
     ended
+}
+
+/// Waits for the controllers to end their passes, and cuts them off after `grace`.
+async fn drain(tasks: &mut JoinSet<()>, grace: Duration) {
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, ended).await.is_err() {
+        tracing::warn!("some passes did not end in time; they are cut off, which is safe at any point");
+        tasks.shutdown().await;
+    }
 }
 
 /// Returns when something ends that should not, or when it is time to stop.
@@ -197,7 +205,25 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<(), RunError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_may_end_in_their_time_or_are_cut_off_at_once() {
+        for (grace, ends) in [(limits::DRAIN_GRACE, true), (Duration::ZERO, false)] {
+            let mut tasks = JoinSet::new();
+            let done = Arc::new(AtomicBool::new(false));
+            let noted = Arc::clone(&done);
+            tasks.spawn(async move {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                noted.store(true, Ordering::Release);
+            });
+            drain(&mut tasks, grace).await;
+            assert!(tasks.is_empty());
+            assert_eq!(done.load(Ordering::Acquire), ends);
+        }
+    }
 
     #[test]
     fn no_namespace_means_all_and_each_is_served_once() {

@@ -95,7 +95,7 @@ pub enum Action {
         why: RestartReason,
     },
     /// Take a volume out of the cluster without deleting its data: set the PersistentVolume's reclaim policy to
-    /// Retain and label it (`kvnode.io/quarantined`), then delete the claim (UID precondition), then the pod
+    /// Retain and mark it (`kvnode.io/quarantined`), then delete the claim (UID precondition), then the pod
     /// that mounts it (UID precondition), if any. A claim without a volume is only deleted. What was done already
     /// is skipped: after a crash in the middle the same is asked for again.
     QuarantineVolume {
@@ -138,8 +138,6 @@ pub enum RemovalReason {
 pub enum RestartReason {
     /// Its template changed.
     TemplateChanged,
-    /// It ended for good and stands in the way of its replacement.
-    Ended,
 }
 
 impl Action {
@@ -248,7 +246,6 @@ impl fmt::Display for Action {
             Self::DeletePod { pod, why } => {
                 let why = match why {
                     RestartReason::TemplateChanged => "its template changed",
-                    RestartReason::Ended => "it has ended and stands in the way",
                 };
                 write!(f, "delete pod {}: {why}", pod.name)
             }

@@ -154,12 +154,13 @@ fn formed(facts: &Facts<'_>, cluster_id: ClusterId, hash: &str) -> Step {
     }
 }
 
-/// Every wished-for ordinal is a voter: volumes, then restarts, then whoever is not well.
+/// Every wished-for ordinal is a voter: restarts, volumes while none is possible, then whoever is not well. A storage
+/// class that refuses to grow volumes must not hold up the restarts.
 fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
-    for step in [volumes::expand(facts), rollout::restart_next(facts, view, hash)] {
-        if step != Step::Rest {
-            return step;
-        }
+    match (rollout::restart_next(facts, view, hash), volumes::expand(facts)) {
+        (Step::Act(action), _) | (Step::Wait(_) | Step::Rest, Step::Act(action)) => return Step::Act(action),
+        (Step::Wait(waiting), _) => return Step::Wait(waiting),
+        (Step::Rest, _) => {}
     }
     let absent = view.voters().find(|(ordinal, member)| !facts.participates(*ordinal, member));
     if let Some((ordinal, _)) = absent {
@@ -173,12 +174,12 @@ fn at_rest(facts: &Facts<'_>, view: &ClusterView<'_>, hash: &str) -> Step {
 
 /// While quorum is absent nothing is decided, so nothing is deleted.
 fn no_quorum(facts: &Facts<'_>, error: &str) -> Waiting {
-    let missing = (0..membership::wanted_pods(facts))
+    let missing = (0..facts.target().max(membership::wanted_pods(facts)))
         .map(Ordinal)
         .filter(|o| facts.serving(*o).is_none())
         .map(|o| facts.names().pod(o.0))
         .collect();
-    Waiting::NoQuorum { missing, error: error.to_owned() }
+    Waiting::NoQuorum { missing, error: error.to_owned(), scale_back: membership::scale_back(facts) }
 }
 
 fn objects(
@@ -200,8 +201,7 @@ fn objects(
         Stage::Seeding | Stage::Formed { .. } => (None, None, usable),
     };
     // Voters that cannot be counted are taken to be as many as there are pods: the budget must not loosen.
-    let pods = facts.observed.stateful_set.as_ref().map_or(0, |s| s.replicas);
-    let unknown = usize::try_from(pods).unwrap_or(usize::MAX);
+    let unknown = usize::try_from(membership::wanted_pods(facts)).unwrap_or(usize::MAX);
     let voters = facts.view().map_or(unknown, |view| view.voter_count());
     Some(Objects {
         certificates: certificates.issue,

@@ -112,23 +112,22 @@ fn leftovers(facts: &Facts<'_>, uid: &str) -> (Stage, Step) {
     let names = facts.names();
     let mut claims: Vec<&str> = facts.observed.volumes.iter().map(|v| v.reference.name.as_str()).collect();
     claims.sort_unstable();
-    let volumes = if claims.is_empty() {
-        "no volume".to_owned()
+    // By name: a claim that lost its label is left over as well.
+    let (volumes, delete_claims) = if claims.is_empty() {
+        ("no volume".to_owned(), String::new())
     } else {
-        format!("volume claims {}", claims.join(", "))
+        let delete = format!(" && kubectl -n {} delete pvc {}", names.namespace(), claims.join(" "));
+        (format!("volume claims {}", claims.join(", ")), delete)
     };
     human(
         Reason::LeftoverIdentity,
         format!(
             "a former cluster {} (UID {uid}) left ConfigMap {} and {volumes}; use another name, or, if that data \
-             is not needed: kubectl -n {} delete configmap/{} --ignore-not-found && kubectl -n {} delete pvc -l {}={}",
+             is not needed: kubectl -n {} delete configmap/{} --ignore-not-found{delete_claims}",
             names.cluster(),
             names.identity(),
             names.namespace(),
             names.identity(),
-            names.namespace(),
-            crds::names::CLUSTER_LABEL,
-            names.cluster(),
         ),
     )
 }

@@ -13,6 +13,7 @@ pub mod action;
 pub mod backup;
 mod cluster;
 mod facts;
+pub mod failures;
 mod formation;
 pub mod identity;
 pub mod ids;
@@ -36,6 +37,7 @@ mod wanted;
 
 pub use action::Action;
 pub use cluster::{plan_cluster, plan_cluster_given};
+pub use failures::{Failure, Failures};
 pub use observed::Observed;
 pub use plan::{Objects, Plan};
 pub use reading::Reading;

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::observed::{ClusterView, Member, NodeView, PodTrouble, VolumePhase};
 use crate::safety;
 use crate::ticket::Ticket;
-use crate::waiting::Waiting;
+use crate::waiting::{ScaleBack, Waiting};
 
 /// What a node says when its volume is a former member's: one that was removed, or one whose ticket was void
 /// before it could note who it is.
@@ -57,7 +57,7 @@ fn unfinished_learner(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -
         }
         // A ticket is for one member: a pod that is another one has the data of a former member.
         Some(NodeView::Serving(_)) => remove(RemovalReason::VolumeLost),
-        None if holds_former_member(facts, ordinal) => remove(RemovalReason::VolumeLost),
+        None if fails_as_former_member(facts, ordinal) => remove(RemovalReason::VolumeLost),
         None => Step::Wait(facts.wait_for_pod(ordinal)),
     }
 }
@@ -88,7 +88,9 @@ fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step
             continue;
         }
         let lost = volume.phase == VolumePhase::Lost;
-        let removed = view.at(ordinal).is_none() && holds_former_member(facts, ordinal);
+        let serves_as_none = facts.serving(ordinal).is_some_and(|serving| !view.has(serving.member_id));
+        let removed =
+            !view.has_ordinal(ordinal) && (serves_as_none || fails_as_former_member(facts, ordinal));
         if !lost && !removed {
             continue;
         }
@@ -106,16 +108,15 @@ fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step
     Step::Rest
 }
 
-/// The pod holds the data of a member that is none (any more): it serves as that member, or it fails and says
-/// so. A node ends by itself without an error only for this reason, as etcd does.
-fn holds_former_member(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
-    let fails_so = match facts.pod(ordinal).and_then(|p| p.trouble.as_ref()) {
+/// The pod holds the data of a member that is none (any more), fails, and says so. A node ends by itself without an
+/// error only for this reason, as etcd does.
+fn fails_as_former_member(facts: &Facts<'_>, ordinal: Ordinal) -> bool {
+    match facts.pod(ordinal).and_then(|p| p.trouble.as_ref()) {
         Some(PodTrouble::Failing { message, exit_code, .. }) => {
             *exit_code == Some(0) || STALE_MARKS.iter().any(|mark| message.contains(mark))
         }
         _ => false,
-    };
-    fails_so || facts.serving(ordinal).is_some()
+    }
 }
 
 /// A voter whose pod waits with a blank volume has lost its data: it may never speak again under its old ID.
@@ -211,25 +212,50 @@ fn too_few(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> 
 /// Pods the StatefulSet should run: all that are wished for and all that are still members. It grows over an
 /// ordinal only once no volume of a former member is left there.
 pub fn wanted_pods(facts: &Facts<'_>) -> u32 {
-    let Some(set) = &facts.observed.stateful_set else { return facts.target() };
-    // Without a fresh member list nothing shrinks: a member's pod may be needed to get quorum back.
+    let set = facts.observed.stateful_set.as_ref().map(|s| s.replicas);
+    // Without a fresh member list nothing shrinks: a member's pod may be needed to get quorum back. A set that is
+    // made anew takes over the pods it finds and ends those that are too many.
     let members = match facts.view() {
-        Some(view) => view.placed.iter().map(|(ordinal, _)| ordinal.0 + 1).max().unwrap_or(0),
-        None => set.replicas,
+        Some(view) => {
+            // A name alone is no pod of ours: anybody may be called core-99.
+            let misplaced = view.misplaced.iter().filter(|(o, _)| facts.volume(*o).is_some());
+            view.placed.iter().chain(misplaced).map(|(ordinal, _)| ordinal.0 + 1).max()
+        }
+        None => set.or_else(|| facts.observed.pods.iter().map(|pod| pod.ordinal.0 + 1).max()),
     };
-    let wanted = facts.target().max(members);
+    let wanted = facts.target().max(members.unwrap_or(0));
     let blocked = leftover_volumes(facts).map(|(ordinal, _)| ordinal.0).min();
-    blocked.map_or(wanted, |ordinal| wanted.min(ordinal.max(set.replicas)))
+    blocked.map_or(wanted, |ordinal| wanted.min(ordinal.max(set.unwrap_or(0))))
 }
 
-/// Claims at ordinals the StatefulSet is about to grow over.
+/// Claims at ordinals the StatefulSet is about to grow over, except those of members: somebody else may have scaled
+/// the set down. Ordinal 0 is never left over, for the operator asks for one pod at least.
 fn leftover_volumes<'a>(
     facts: &Facts<'a>,
 ) -> impl Iterator<Item = (Ordinal, &'a crate::observed::VolumeView)> + use<'a> {
     let target = facts.target();
-    let running = facts.observed.stateful_set.as_ref().map_or(u32::MAX, |s| s.replicas);
+    let running = facts.observed.stateful_set.as_ref().map_or(u32::MAX, |s| s.replicas.max(1));
+    let view = facts.view();
+    let is_member = move |ordinal| view.as_ref().is_some_and(|view| view.has_ordinal(ordinal));
     let volumes = facts.observed.volumes.iter();
-    volumes.filter(move |v| v.ordinal.0 >= running && v.ordinal.0 < target).map(|v| (v.ordinal, v))
+    volumes
+        .filter(move |v| v.ordinal.0 >= running && v.ordinal.0 < target && !is_member(v.ordinal))
+        .map(|v| (v.ordinal, v))
+}
+
+/// How to get back the pods of volumes that the StatefulSet runs none for, where they may be what quorum lacks.
+/// Without a member list nobody knows whether they are members', so it is for a human to say.
+pub fn scale_back(facts: &Facts<'_>) -> Option<ScaleBack> {
+    let set = facts.observed.stateful_set.as_ref()?;
+    let replicas = facts.observed.volumes.iter().map(|v| v.ordinal.0 + 1).max()?;
+    let is_awaited = |o| facts.node(o).is_none() && !fails_as_former_member(facts, o);
+    let awaits_none = !(0..set.replicas).map(Ordinal).any(is_awaited);
+    let too_few = set.replicas < facts.target() || awaits_none;
+    (too_few && replicas > set.replicas).then(|| ScaleBack {
+        namespace: facts.names().namespace().to_owned(),
+        set: facts.names().stateful_set(),
+        replicas,
+    })
 }
 
 /// A volume of a former member at an ordinal that is about to be used again: it is taken out first, for the

@@ -19,7 +19,7 @@ use crate::limits;
 use crate::observed::{ClusterView, Observed};
 use crate::plan::Plan;
 use crate::report::{Note, NoteKind};
-use crate::validate::validate;
+use crate::validate::{Mode, validate};
 
 /// All facts about one operation at one moment.
 #[derive(Clone, Debug)]
@@ -153,7 +153,11 @@ fn decide(observed: &ObservedOperation<'_>, status: &mut EtcdOperationStatus) ->
     };
     let facts = Facts { cluster: &valid, observed: cluster };
     let ready = is(&cluster_plan.report.status.conditions, ConditionType::Ready, ConditionStatus::True);
-    let at_rest = ready && cluster_plan.action.is_none() && cluster_plan.waiting.is_none();
+    // A paused cluster with nothing to be done is Ready, too, and still to be left alone.
+    let at_rest = valid.mode == Mode::Active
+        && ready
+        && cluster_plan.action.is_none()
+        && cluster_plan.waiting.is_none();
     if spec.type_ == OperationKind::Restart {
         return restart(observed, &facts, at_rest);
     }

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::facts::{Facts, Step};
+use crate::failures::Failure;
 use crate::observed::VolumePhase;
 use crate::validate::quantity_bytes;
 
@@ -10,27 +11,31 @@ const RETRY_SECONDS: i64 = 60;
 
 /// The next claim that is smaller than the spec wants. Sizes only grow.
 pub fn expand(facts: &Facts<'_>) -> Step {
-    let wanted_text = &facts.cluster.spec.storage.size;
-    let Some(wanted) = quantity_bytes(wanted_text) else { return Step::Rest };
+    let lately = |failure: &Failure| facts.observed.now.as_second() - failure.at.as_second() < RETRY_SECONDS;
+    let next = lacking(facts).find(|(_, refused)| !refused.is_some_and(lately));
+    next.map_or(Step::Rest, |(action, _)| Step::Act(action))
+}
+
+/// The first claim that was refused to grow and still has to, for as long as it has to: also while it is tried again.
+pub fn refused<'a>(facts: &Facts<'a>) -> Option<&'a Failure> {
+    lacking(facts).find_map(|(_, refused)| refused)
+}
+
+/// What makes each claim that is too small as large as the spec wants, by ordinal, and how that failed before.
+fn lacking<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Action, Option<&'a Failure>)> + use<'a> {
+    let facts = *facts;
+    let size = &facts.cluster.spec.storage.size;
+    let wanted = quantity_bytes(size).unwrap_or(0);
     let mut volumes: Vec<_> = facts.observed.volumes.iter().collect();
     volumes.sort_by_key(|v| v.ordinal);
-    for volume in volumes {
+    volumes.into_iter().filter_map(move |volume| {
         let bound = volume.phase == VolumePhase::Bound && !volume.terminating;
         let requested = volume.requested.as_deref().and_then(quantity_bytes);
         if !bound || facts.pod(volume.ordinal).is_none() || requested.is_none_or(|have| have >= wanted) {
-            continue;
+            return None;
         }
-        let action = Action::ExpandVolume { claim: volume.reference.clone(), size: wanted_text.clone() };
-        if !refused_lately(facts, &action) {
-            return Step::Act(action);
-        }
-    }
-    Step::Rest
-}
-
-fn refused_lately(facts: &Facts<'_>, action: &Action) -> bool {
-    facts.observed.failed_action.as_ref().is_some_and(|failed| {
-        failed.attempted == action.to_string()
-            && facts.observed.now.as_second() - failed.at.as_second() < RETRY_SECONDS
+        let action = Action::ExpandVolume { claim: volume.reference.clone(), size: size.clone() };
+        let refused = facts.observed.failures.of_growth(&volume.reference.name, &action);
+        Some((action, refused))
     })
 }

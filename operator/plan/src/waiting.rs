@@ -93,6 +93,8 @@ pub enum Waiting {
         missing: Vec<String>,
         /// What came back.
         error: String,
+        /// How to get back the pods that the StatefulSet was told not to run.
+        scale_back: Option<ScaleBack>,
     },
     /// Every member has its certificates except these.
     Certificates {
@@ -213,17 +215,14 @@ impl fmt::Display for Waiting {
             Self::Quorum { change, missing } => {
                 write!(f, "not safe to {change} while {} cannot be counted on", list(missing))
             }
-            Self::NoQuorum { missing, error } if missing.is_empty() => {
-                write!(
-                    f,
-                    "no quorum: the members have no leader ({error}); nothing is deleted while this lasts"
-                )
+            Self::NoQuorum { missing, error, scale_back } => {
+                match missing.as_slice() {
+                    [] => f.write_str("no quorum: the members have no leader")?,
+                    missing => write!(f, "no quorum: {} cannot be reached", list(missing))?,
+                }
+                write!(f, " ({error}); nothing is deleted while this lasts")?;
+                scale_back.as_ref().map_or(Ok(()), |back| write!(f, "; {back}"))
             }
-            Self::NoQuorum { missing, error } => write!(
-                f,
-                "no quorum: {} cannot be reached ({error}); nothing is deleted while this lasts",
-                list(missing)
-            ),
             Self::Restore { job, failure: None } => write!(f, "waiting for Job {job} to restore the backup"),
             Self::Restore { job, failure: Some(failure) } => {
                 write!(f, "Job {job} could not restore the backup: {failure}; it is tried again")
@@ -232,6 +231,28 @@ impl fmt::Display for Waiting {
             | Self::RestoreSource { message, .. }
             | Self::Human { message, .. } => f.write_str(message),
         }
+    }
+}
+
+/// What a human may have done to the StatefulSet, and the command that undoes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleBack {
+    /// Namespace of the set.
+    pub namespace: String,
+    /// The set.
+    pub set: String,
+    /// Pods it has to run so that every volume has one.
+    pub replicas: u32,
+}
+
+impl fmt::Display for ScaleBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, set, replicas } = self;
+        write!(
+            f,
+            "if StatefulSet {set} was scaled down by hand, scale it back: \
+             kubectl -n {namespace} scale statefulset {set} --replicas={replicas}"
+        )
     }
 }
 

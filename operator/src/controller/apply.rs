@@ -1,6 +1,7 @@
 //! Server-side apply of wanted objects, skipped when nothing would change. Every write of an object we own is here.
 //!
-//! Never: takes over an object that somebody else controls, or writes to one that already is as wanted.
+//! Never: takes over an object that somebody else controls, writes to one that already is as wanted, or writes when the
+//! lease is not fresh.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::compare;
+use crate::lease::Leadership;
 use crate::limits;
 
 /// Why an object could not be made as wanted.
@@ -36,6 +38,9 @@ pub enum ApplyError {
     /// The name is taken.
     #[error("{0}")]
     NotOwned(String),
+    /// Another replica may lead.
+    #[error("this operator may not write: its lease is not fresh")]
+    NotLeading,
     /// The wanted object does not serialize.
     #[error("writing {kind} {name} as JSON failed: {source}; this is a defect, please report it")]
     Json {
@@ -95,15 +100,21 @@ impl<K> Object for K where
 pub struct Applier {
     client: Client,
     manager: &'static str,
+    leadership: Leadership,
     /// Digests of what the server made of a wish that it does not repeat word by word (a normalised quantity, say), by
     /// UID. Only saves writes: without it, after a restart, each such object is applied once more to no effect.
     accepted: Mutex<HashMap<String, (String, String)>>,
 }
 
 impl Applier {
-    /// A writer that signs as `manager`.
-    pub fn new(client: Client, manager: &'static str) -> Self {
-        Self { client, manager, accepted: Mutex::default() }
+    /// A writer that signs as `manager`, for as long as this replica leads.
+    pub fn new(client: Client, manager: &'static str, leadership: Leadership) -> Self {
+        Self { client, manager, leadership, accepted: Mutex::default() }
+    }
+
+    /// Asked before each write: a pass may have begun long before, and a successor may be at work.
+    fn may_write(&self) -> Result<(), ApplyError> {
+        if self.leadership.held() { Ok(()) } else { Err(ApplyError::NotLeading) }
     }
 
     /// Makes `wanted` so in `namespace`, on behalf of the owner `owner_uid`. `live` is the object as last seen.
@@ -133,6 +144,7 @@ impl Applier {
                 return Ok(());
             }
         }
+        self.may_write()?;
         let params = PatchParams::apply(self.manager).force();
         let answer = api
             .patch(&name, &params, &Patch::Apply(&body))
@@ -158,6 +170,7 @@ impl Applier {
         }
         let name = wanted.name_any();
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.may_write()?;
         let params = PostParams { field_manager: Some(self.manager.to_owned()), ..PostParams::default() };
         match api.create(&params, wanted).await {
             Ok(_) => {
@@ -175,6 +188,7 @@ impl Applier {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let preconditions = Preconditions { uid: live.uid(), resource_version: live.resource_version() };
         let params = DeleteParams::background().preconditions(preconditions);
+        self.may_write()?;
         match api.delete(&name, &params).await {
             Ok(_) => {
                 tracing::info!(kind = kind::<K>(), name, namespace, "deleted");

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crds::names::FIELD_MANAGER;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Resource, ResourceExt};
-use operator_plan::observed::{FailedAction, Settings};
+use operator_plan::Failures;
+use operator_plan::observed::Settings;
 
 use super::apply::Applier;
 use super::backoff::Backoff;
@@ -39,7 +40,7 @@ pub struct Context {
     pub leadership: Leadership,
     /// Waits after failures.
     pub backoff: Backoff,
-    failed_actions: Mutex<HashMap<Name, (String, FailedAction)>>,
+    failures: Mutex<HashMap<Name, (String, Failures)>>,
 }
 
 /// Namespace and name of an object.
@@ -56,7 +57,7 @@ impl Context {
         let Shared { settings, pool, http, metrics, leadership, identity } = shared;
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity) };
         Self {
-            applier: Applier::new(client.clone(), FIELD_MANAGER),
+            applier: Applier::new(client.clone(), FIELD_MANAGER, leadership.clone()),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             caches,
@@ -66,29 +67,32 @@ impl Context {
             metrics,
             leadership,
             backoff: Backoff::default(),
-            failed_actions: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
-    /// The last action on this very object, if it failed and nothing succeeded since.
-    pub fn failed_action<K: Resource>(&self, object: &K) -> Option<FailedAction> {
-        let actions = self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner);
-        let (uid, failed) = actions.get(&name_of(object))?;
-        (Some(uid) == object.uid().as_ref()).then(|| failed.clone())
+    /// What failed lately on this very object.
+    pub fn failures<K: Resource>(&self, object: &K) -> Failures {
+        let all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&name_of(object)).filter(|(uid, _)| Some(uid) == object.uid().as_ref());
+        known.map(|(_, failures)| failures.clone()).unwrap_or_default()
     }
 
-    /// Remembers, or with `None` forgets, a failed action, to be shown.
-    pub fn set_failed_action<K: Resource>(&self, object: &K, failed: Option<FailedAction>) {
-        let mut actions = self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner);
-        match failed {
-            Some(failed) => actions.insert(name_of(object), (object.uid().unwrap_or_default(), failed)),
-            None => actions.remove(&name_of(object)),
-        };
+    /// Notes what failed, or does not fail any more.
+    pub fn note_failures<K: Resource>(&self, object: &K, note: impl FnOnce(&mut Failures)) {
+        let mut failures = self.failures(object);
+        note(&mut failures);
+        let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures == Failures::default() {
+            all.remove(&name_of(object));
+        } else {
+            all.insert(name_of(object), (object.uid().unwrap_or_default(), failures));
+        }
     }
 
     /// The object is gone: nothing about it is kept.
     pub fn forget(&self, name: &(String, String)) {
-        self.failed_actions.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }
 

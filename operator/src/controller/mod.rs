@@ -75,7 +75,10 @@ impl PassError {
             Self::Apply(ApplyError::Json { .. })
             | Self::Objects(ObjectsError::Apply(ApplyError::Json { .. })) => "Internal",
             Self::Objects(ObjectsError::Issue { .. } | ObjectsError::Key { .. }) => "Certificate",
-            Self::Act(ActError::NotLeading) | Self::NotLeading => "NotLeading",
+            Self::Act(ActError::NotLeading)
+            | Self::Apply(ApplyError::NotLeading)
+            | Self::Objects(ObjectsError::Apply(ApplyError::NotLeading))
+            | Self::NotLeading => "NotLeading",
             Self::Act(
                 ActError::Member(_)
                 | ActError::NoVoter

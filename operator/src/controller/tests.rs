@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use crds::names::STORED_OBJECT_FINALIZER;
 use crds::{EtcdBackup, EtcdCluster};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use operator_plan::observed::Settings;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::ApplyError;
 use super::caches::{self, Caches};
 use super::context::{Context, Shared};
 use super::fake::FakeApi;
@@ -166,10 +168,8 @@ async fn everything_of_a_cluster_is_written_once_and_then_nothing_is() {
     assert_eq!(world.api.take_writes(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_restarted_operator_finds_nothing_to_write() {
-    let world = World::with_cluster(true).await;
-    world.settle().await;
+/// What a pass of an operator that has just started writes.
+async fn writes_after_restart(world: &World) -> Vec<String> {
     let mut watches = JoinSet::new();
     let (caches, _triggers) =
         caches::start(&world.api.client(), None, &mut watches, &CancellationToken::new());
@@ -185,7 +185,22 @@ async fn a_restarted_operator_finds_nothing_to_write() {
     let ctx = Context::new(world.api.client(), caches, shared);
     let cluster = Caches::get(&ctx.caches.clusters, "db", "core").unwrap();
     cluster::pass(&ctx, &cluster::State::default(), cluster).await.unwrap();
-    assert_eq!(world.api.take_writes(), Vec::<String>::new());
+    world.api.take_writes()
+}
+
+#[tokio::test]
+async fn a_restarted_operator_finds_nothing_to_write() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    assert_eq!(writes_after_restart(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_record_without_our_label_is_the_record() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    world.api.edit(IDENTITY, |record| record["metadata"]["labels"] = json!({}));
+    assert_eq!(writes_after_restart(&world).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -234,12 +249,44 @@ async fn an_object_of_somebody_else_is_left_alone_and_told() {
 }
 
 #[tokio::test]
+async fn a_volume_without_our_label_is_left_over_too() {
+    let world = World::with_cluster(true).await;
+    world.api.put("/api/v1/namespaces/db/persistentvolumeclaims/data-core-0", json!({"spec": {}}));
+    world.pass().await.unwrap();
+    let again = world.pass().await.unwrap();
+    let status = world.api.get(CLUSTER).unwrap()["status"].to_string();
+    assert!(status.contains("LeftoverIdentity") && status.contains("data-core-0"), "{status}");
+    assert_eq!((world.api.get(IDENTITY), world.api.get(SERVICE)), (None, None), "nothing is begun");
+    assert_eq!(again, Duration::from_secs(60), "only a human can help");
+    world.api.take_writes();
+    world.pass().await.unwrap();
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn without_the_lease_nothing_irreversible_happens() {
     let world = World::with_cluster(false).await;
     for _ in 0..4 {
         let _refused = world.pass().await;
     }
     assert_eq!(world.api.get(IDENTITY), None);
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_written_at_all() {
+    let world = World::with_cluster(false).await;
+    assert_eq!(world.pass().await.unwrap_err().reason(), "NotLeading");
+    let service: Service =
+        serde_json::from_value(json!({"metadata": {"name": "core-client"}, "spec": {}})).unwrap();
+    let applier = &world.ctx.applier;
+    for refused in [
+        applier.apply("db", "uid", &service, None).await,
+        applier.create("db", &service, None).await,
+        applier.delete("db", &service).await,
+    ] {
+        assert!(matches!(refused, Err(ApplyError::NotLeading)), "{refused:?}");
+    }
+    assert_eq!(world.api.take_writes(), Vec::<String>::new());
 }
 
 /// What a Job of ours leaves behind when it has ended well.

@@ -59,9 +59,14 @@ impl EtcdError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
     }
 
-    /// True if the member answered and said no.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+    /// True if the member answered that the operator may not. It does so for a read only after it has asked a quorum.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Refused { code: Code::PermissionDenied, .. } => true,
+            // What etcd says to a certificate without a common name.
+            Self::Refused { message, .. } => message.contains("user name is empty"),
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Settings { .. } => false,
+        }
     }
 
     /// True if the member would do it, only not now: right after a change etcd wants connections to have stood for some
@@ -101,6 +106,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lack_of_rights_is_told_from_a_lack_of_quorum() {
+        let status = |status| EtcdError::from_status("https://core-0", "Range", &status);
+        assert!(status(Status::permission_denied("etcdserver: permission denied")).is_denied());
+        assert!(status(Status::invalid_argument("etcdserver: user name is empty")).is_denied());
+        assert!(!status(Status::unavailable("etcdserver: request timed out")).is_denied());
+    }
+
+    #[test]
     fn a_refusal_for_now_is_told_from_one_for_good() {
         assert!(refused("etcdserver: unhealthy cluster").is_not_yet());
         assert!(
@@ -108,6 +121,5 @@ mod tests {
                 .is_not_yet()
         );
         assert!(!refused("etcdserver: Peer URLs already exists").is_not_yet());
-        assert!(refused("etcdserver: unhealthy cluster").is_refusal());
     }
 }

@@ -8,10 +8,11 @@ use kvnode_proto::etcdserverpb::cluster_client::ClusterClient;
 use kvnode_proto::etcdserverpb::kv_client::KvClient;
 use kvnode_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use kvnode_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, MemberAddRequest, MemberAddResponse, MemberListRequest,
-    MemberListResponse, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, RangeRequest,
-    SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+    DefragmentRequest, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest, RangeRequest, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse,
 };
+use operator_plan::observed::ReadAnswer;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
@@ -53,8 +54,8 @@ impl MemberClient {
             .await
     }
 
-    /// One linearizable read: the proof that the cluster has quorum and serves.
-    pub async fn linearizable_read(&self) -> Result<(), EtcdError> {
+    /// One linearizable read: the proof that the cluster has quorum and serves, also if the value is not for us.
+    pub async fn linearizable_read(&self) -> Result<ReadAnswer, EtcdError> {
         let mut client = KvClient::new(self.channel.clone());
         let request = RangeRequest {
             key: Bytes::from_static(HEALTH_KEY),
@@ -62,21 +63,12 @@ impl MemberClient {
             keys_only: true,
             ..Default::default()
         };
-        self.within("Range", limits::PROBE_DEADLINE, async move { client.range(request).await })
-            .await
-            .map(|_| ())
-    }
-
-    /// Alarms of the cluster.
-    pub async fn alarms(&self) -> Result<AlarmResponse, EtcdError> {
-        let mut client = MaintenanceClient::new(self.channel.clone());
-        // The zero value asks for all alarms of all members.
-        self.within(
-            "Alarm",
-            limits::PROBE_DEADLINE,
-            async move { client.alarm(AlarmRequest::default()).await },
-        )
-        .await
+        let range = async move { client.range(request).await };
+        match self.within("Range", limits::PROBE_DEADLINE, range).await {
+            Ok(_) => Ok(ReadAnswer::Value),
+            Err(error) if error.is_denied() => Ok(ReadAnswer::Denied),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds a learner that will be reached at `peer_urls`.

@@ -38,6 +38,16 @@ pub struct MemberList {
     pub members: Vec<Member>,
 }
 
+/// How a linearizable read was answered. A member asks a quorum before it looks at who reads, so either way the
+/// cluster serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAnswer {
+    /// With what was asked for.
+    Value,
+    /// That the operator's user may not read it: authentication is enabled.
+    Denied,
+}
+
 /// A member that serves, as its Status call says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServingMember {
@@ -75,6 +85,8 @@ pub struct ClusterView<'a> {
     pub placed: Vec<(Ordinal, &'a Member)>,
     /// Members whose peer URL is none of our pods'.
     pub foreign: Vec<&'a Member>,
+    /// Those of the foreign ones that have one of our pods' names: somebody changed their peer URL.
+    pub misplaced: Vec<(Ordinal, &'a Member)>,
 }
 
 impl<'a> ClusterView<'a> {
@@ -89,7 +101,20 @@ impl<'a> ClusterView<'a> {
             }
         }
         placed.sort_by_key(|(ordinal, member)| (*ordinal, member.id));
-        Self { placed, foreign }
+        let named = |m: &&'a Member| names.ordinal_of_pod(&m.name).map(|ordinal| (Ordinal(ordinal), *m));
+        let misplaced = foreign.iter().filter_map(named).collect();
+        Self { placed, foreign, misplaced }
+    }
+
+    /// True if the pod of an ordinal is a member's, by URL or by name.
+    pub fn has_ordinal(&self, ordinal: Ordinal) -> bool {
+        self.placed.iter().chain(&self.misplaced).any(|(o, _)| *o == ordinal)
+    }
+
+    /// True if it is a member, wherever it is.
+    pub fn has(&self, id: MemberId) -> bool {
+        let placed = self.placed.iter().map(|(_, m)| *m);
+        placed.chain(self.foreign.iter().copied()).any(|m| m.id == id)
     }
 
     /// The member of an ordinal.

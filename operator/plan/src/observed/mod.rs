@@ -12,12 +12,13 @@ use crds::{EtcdBackup, EtcdBackupSchedule, EtcdCluster};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-pub use members::{ClusterView, Member, MemberList, NodeView, ServingMember, quorum};
+pub use members::{ClusterView, Member, MemberList, NodeView, ReadAnswer, ServingMember, quorum};
 pub use objects::{
     ClaimRef, JobOutcome, JobView, PodPhase, PodRef, PodTrouble, PodView, StatefulSetView, VolumePhase,
     VolumeView, owner_uid,
 };
 
+use crate::failures::Failures;
 use crate::identity::IdentityRecord;
 use crate::ids::Ordinal;
 use crate::reading::Reading;
@@ -72,17 +73,6 @@ pub enum StorageClassView {
     Unknown,
 }
 
-/// The outcome of the last action, kept by the shell in memory only, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedAction {
-    /// When it failed.
-    pub at: Timestamp,
-    /// What was attempted, as `Action::describe` says it.
-    pub attempted: String,
-    /// What came back.
-    pub error: String,
-}
-
 /// All facts about one cluster at one moment.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -113,11 +103,11 @@ pub struct Observed {
     /// Each pod's own answer.
     pub nodes: BTreeMap<Ordinal, Reading<NodeView>>,
     /// A linearizable read through the cluster, begun in this pass.
-    pub linearizable_read: Reading<()>,
+    pub linearizable_read: Reading<ReadAnswer>,
     /// Backups of this namespace that name this cluster, and the one `bootstrap` names.
     pub backups: Vec<EtcdBackup>,
     /// Schedules of this namespace that name this cluster.
     pub schedules: Vec<EtcdBackupSchedule>,
-    /// The last action if it failed and nothing succeeded since.
-    pub failed_action: Option<FailedAction>,
+    /// What failed lately.
+    pub failures: Failures,
 }

@@ -18,6 +18,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::report::{Note, NoteKind, Related};
 
+/// Common name of the operator's certificate: its user once authentication is enabled.
+pub const OPERATOR_USER: &str = "kvnode-operator";
 /// Secret key of the trusted authorities, PEM.
 pub const CA_CRT: &str = "ca.crt";
 /// Secret key of the certificate, PEM.

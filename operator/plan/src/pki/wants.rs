@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::check::{Chain, Purpose, SecretProblem, Usage, check};
-use super::{CA_CRT, IssueRequest, KeptCertificate, Role, TLS_CRT, TLS_KEY};
+use super::{CA_CRT, IssueRequest, KeptCertificate, OPERATOR_USER, Role, TLS_CRT, TLS_KEY};
 use crate::limits;
 use crate::resources::{Component, may_apply, metadata};
 use crate::validate::{Tls, ValidatedCluster};
@@ -373,7 +373,7 @@ fn request(cluster: &ValidatedCluster, role: Role, now: Timestamp, why: String) 
         Role::Server => (cluster.names.client_service(), limits::LEAF_LIFETIME_SECONDS),
         Role::Peer => (cluster.names.peer_service(), limits::LEAF_LIFETIME_SECONDS),
         Role::Client => (format!("{}-client", cluster.names.cluster()), limits::LEAF_LIFETIME_SECONDS),
-        Role::Operator => ("kvnode-operator".to_owned(), limits::LEAF_LIFETIME_SECONDS),
+        Role::Operator => (OPERATOR_USER.to_owned(), limits::LEAF_LIFETIME_SECONDS),
     };
     let shift = |seconds: i64| now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
     IssueRequest {

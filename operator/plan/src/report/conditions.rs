@@ -8,9 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::status::Told;
 use crate::formation::Stage;
+use crate::ids::Ordinal;
 use crate::limits;
+use crate::observed::{Member, ReadAnswer};
+use crate::pki::OPERATOR_USER;
 use crate::reading::Reading;
-use crate::validate::Mode;
+use crate::validate::{Mode, Tls};
+use crate::volumes;
 
 /// All six conditions, in the order status lists them.
 pub(super) fn conditions(
@@ -80,7 +84,7 @@ fn available(told: &Told<'_>) -> NewCondition {
     let type_ = ConditionType::Available;
     let formed = matches!(told.stage, Stage::Formed { .. });
     match &told.facts.observed.linearizable_read {
-        Reading::Fresh(()) => condition(
+        Reading::Fresh(ReadAnswer::Value | ReadAnswer::Denied) => condition(
             type_,
             ConditionStatus::True,
             Reason::QuorumAvailable,
@@ -151,7 +155,11 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
     {
         return yes(trouble.reason, &trouble.message);
     }
-    if let Some(failed) = &told.facts.observed.failed_action {
+    if told.facts.observed.linearizable_read == Reading::Fresh(ReadAnswer::Denied) {
+        return yes(Reason::AccessDenied, &access_denied(told));
+    }
+    let failed = told.facts.observed.failures.last();
+    if let Some(failed) = failed.or_else(|| volumes::refused(told.facts)) {
         return yes(Reason::ActionFailed, &format!("could not {}: {}", failed.attempted, failed.error));
     }
     let Some(view) = told.facts.view() else {
@@ -168,6 +176,9 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         let first = told.waiting.map(|w| format!(": {w}")).unwrap_or_default();
         return yes(Reason::MemberUnhealthy, &format!("{} not healthy{first}", unhealthy.join(", ")));
     }
+    if let Some((ordinal, member)) = view.misplaced.first() {
+        return yes(Reason::ForeignMember, &misplaced(told, *ordinal, member));
+    }
     if let Some(foreign) = view.foreign.first() {
         let message = format!(
             "member {} ({}) is none of this cluster's pods; remove it with etcdctl member remove if it is not wanted",
@@ -177,6 +188,34 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         return yes(Reason::ForeignMember, &message);
     }
     condition(type_, ConditionStatus::False, Reason::Healthy, "nothing is broken")
+}
+
+/// The members know the operator by its certificate, and do little for a user without the role root.
+fn access_denied(told: &Told<'_>) -> String {
+    let user = match &told.facts.cluster.tls {
+        Tls::Managed => OPERATOR_USER.to_owned(),
+        Tls::Provided(provided) => {
+            format!("<common name of the certificate in Secret {}>", provided.operator_secret_ref.name)
+        }
+    };
+    format!(
+        "authentication is enabled and the operator's user lacks the role root, so it cannot repair, scale or \
+         back up: etcdctl user add {user} --no-password && etcdctl user grant-role {user} root"
+    )
+}
+
+/// Nothing is done about such a member: that its pod serves it is likely, and its volume must stay.
+fn misplaced(told: &Told<'_>, ordinal: Ordinal, member: &Member) -> String {
+    let names = told.facts.names();
+    format!(
+        "member {} has the name of {} and another peer URL ({}); put it back: \
+         etcdctl member update {} --peer-urls={}",
+        member.id,
+        names.pod(ordinal.0),
+        member.peer_urls.join(", "),
+        member.id,
+        names.peer_url(ordinal.0)
+    )
 }
 
 fn alarms(told: &Told<'_>) -> Option<String> {

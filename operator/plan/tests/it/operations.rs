@@ -113,6 +113,18 @@ fn a_restart_goes_through_every_member_and_ends() {
 }
 
 #[test]
+fn a_paused_cluster_is_left_alone() {
+    let mut world = world();
+    world.cluster.spec.paused = true;
+    for type_ in ["Defragment", "MoveLeader", "Restart"] {
+        let plan = next(&operation(type_, &world), &world);
+        assert_eq!((plan.action, plan.status.phase), (None, Some(OperationPhase::Pending)), "{type_}");
+    }
+    world.cluster.spec.paused = false;
+    assert!(next(&operation("Defragment", &world), &world).action.is_some());
+}
+
+#[test]
 fn work_waits_for_a_cluster_at_rest_and_gives_up_in_time() {
     let mut world = world();
     let mut operation = operation("Defragment", &world);

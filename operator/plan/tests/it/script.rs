@@ -83,10 +83,17 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         }
         "member-remove" => crate::toy::remove_by_hand(world, number()),
         "scale" => world.scale(i32::try_from(number()).unwrap()),
+        "member-update" => world.update_url(number()),
+        "urls-back" => world.put_url_back(),
+        "scale-set" => world.scale_set(number()),
+        "orphan-pods" => world.set = None,
         "image" => world.cluster.spec.image = argument.map(str::to_owned),
         "bad-image" => {
             world.bad_images.insert(argument.unwrap().to_owned());
         }
+        "auth-enable" => world.denies = true,
+        "fixed-size" => world.fixed_size = true,
+        "any-size" => world.fixed_size = false,
         "grow" => world.cluster.spec.storage.size = argument.unwrap().to_owned(),
         "pause" => {
             let annotation = (PAUSED_ANNOTATION.to_owned(), "true".to_owned());

@@ -4,6 +4,7 @@
 //! created once, one change at a time, never below quorum by our own hand, nothing that runs deleted without
 //! quorum, no leader removed, no member's volume taken.
 
+use operator_plan::Waiting;
 use proptest::prelude::*;
 
 use crate::world::{Cut, World, plan, spec};
@@ -33,6 +34,19 @@ enum Fault {
     Restart(u8),
     /// A human removes a member behind the operator's back.
     RemoveMember(u32),
+    /// A human changes a member's peer URL.
+    UpdateUrl(u32),
+    /// A human scales the StatefulSet behind the operator's back.
+    ScaleSet(u32),
+    /// A human deletes the StatefulSet, with its pods or without.
+    DeleteSet(Orphans),
+}
+
+/// What becomes of the pods of a StatefulSet that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphans {
+    Stay,
+    Go,
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -48,6 +62,9 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => prop_oneof![Just(1), Just(3), Just(5)].prop_map(Fault::Scale),
         1 => any::<u8>().prop_map(Fault::Restart),
         1 => (0u32..5).prop_map(Fault::RemoveMember),
+        1 => (0u32..5).prop_map(Fault::UpdateUrl),
+        1 => (0u32..7).prop_map(Fault::ScaleSet),
+        1 => prop_oneof![Just(Orphans::Stay), Just(Orphans::Go)].prop_map(Fault::DeleteSet),
     ]
 }
 
@@ -81,6 +98,14 @@ fn inflict(world: &mut World, fault: &Fault) {
                 Some([("kvnode.io/restartedAt".to_owned(), value)].into_iter().collect());
         }
         Fault::RemoveMember(ordinal) => remove_by_hand(world, *ordinal),
+        Fault::UpdateUrl(ordinal) => world.update_url(*ordinal),
+        Fault::ScaleSet(replicas) => world.scale_set(*replicas),
+        Fault::DeleteSet(orphans) => {
+            world.set = None;
+            if *orphans == Orphans::Go {
+                (0..7).for_each(|ordinal| world.kill(ordinal));
+            }
+        }
         Fault::Wipe(_) | Fault::LoseClaim(_) => {}
     }
 }
@@ -109,6 +134,16 @@ pub fn remove_by_hand(world: &mut World, ordinal: u32) {
     }
 }
 
+/// Who scaled the StatefulSet down or changed a URL reads the message about it and does what it says.
+fn heed(world: &mut World) {
+    if world.has_quorum() {
+        world.put_url_back();
+    }
+    if let Some(Waiting::NoQuorum { scale_back: Some(back), .. }) = plan(&world.observe()).waiting {
+        world.scale_set(back.replicas);
+    }
+}
+
 /// Faults end; then the cluster is what the spec says within a bounded number of passes, and rests.
 fn settle(world: &mut World) {
     world.partitioned.clear();
@@ -116,6 +151,7 @@ fn settle(world: &mut World) {
     let passes = 250;
     for _ in 0..passes {
         step(world);
+        heed(world);
         if rests(world) {
             break;
         }

@@ -14,11 +14,11 @@ use operator_plan::identity::IdentityRecord;
 use operator_plan::ids::{ClusterId, MemberId, Ordinal, initial_cluster_id};
 use operator_plan::observed::{
     ClaimRef, IdentityView, JobOutcome, JobView, Member, MemberList, NodeView, Observed, PodPhase, PodRef,
-    PodTrouble, PodView, ServingMember, Settings, StatefulSetView, StorageClassView, VolumePhase, VolumeView,
-    quorum,
+    PodTrouble, PodView, ReadAnswer, ServingMember, Settings, StatefulSetView, StorageClassView, VolumePhase,
+    VolumeView, quorum,
 };
 use operator_plan::ticket::{Ticket, TicketKind};
-use operator_plan::{Plan, Reading, pki, plan_cluster_given};
+use operator_plan::{Failures, Plan, Reading, pki, plan_cluster_given};
 
 pub const UID: &str = "3f1c7a52-0000-4000-8000-000000000001";
 
@@ -81,6 +81,11 @@ pub struct World {
     pub quarantined: Vec<String>,
     pub removed: BTreeSet<MemberId>,
     pub cut: Option<Cut>,
+    /// The storage class does not let volumes grow.
+    pub fixed_size: bool,
+    pub failures: Failures,
+    /// Authentication is on, and the operator is nobody.
+    pub denies: bool,
     serial: u64,
 }
 
@@ -123,6 +128,9 @@ impl World {
             quarantined: Vec::new(),
             removed: BTreeSet::new(),
             cut: None,
+            fixed_size: false,
+            failures: Failures::default(),
+            denies: false,
             serial: 100,
         }
     }
@@ -149,7 +157,9 @@ impl World {
     }
 
     fn ordinal_of(&self, member: &Member) -> Option<u32> {
-        member.ordinal(&self.names()).map(|o| o.0)
+        // A process answers where it is, whatever its peers are told.
+        let names = self.names();
+        member.ordinal(&names).map(|o| o.0).or_else(|| names.ordinal_of_pod(&member.name))
     }
 
     /// Its process runs on its data and others hear it.
@@ -334,13 +344,13 @@ impl World {
             },
             nodes,
             linearizable_read: if readable {
-                Reading::Fresh(())
+                Reading::Fresh(if self.denies { ReadAnswer::Denied } else { ReadAnswer::Value })
             } else {
                 Reading::Unreachable { error: lost }
             },
             backups: self.backups.clone(),
             schedules: Vec::new(),
-            failed_action: None,
+            failures: self.failures.clone(),
         }
     }
 
@@ -452,6 +462,11 @@ impl World {
         if cut == Some(Cut::Before) {
             return;
         }
+        if matches!(action, Action::ExpandVolume { .. }) && self.fixed_size {
+            self.failures.failed(action, self.now, "the storage class does not allow it");
+            return;
+        }
+        self.failures.succeeded(action);
         let half = cut == Some(Cut::Half);
         let quorum_before = self.has_quorum();
         match action {
@@ -603,6 +618,39 @@ impl World {
     pub fn lose_claim(&mut self, ordinal: u32) {
         self.wipe(ordinal);
         self.volumes.remove(&ordinal);
+    }
+
+    /// Somebody tells the members another URL of a voter; it reaches the same pod. (With a learner that nobody knows
+    /// etcd would refuse the next one.)
+    pub fn update_url(&mut self, ordinal: u32) {
+        let url = self.names().peer_url(ordinal);
+        let updated = url.replace(".svc:", ".svc.cluster.local:");
+        if self.members.iter().any(|m| m.peer_urls.contains(&updated)) {
+            return;
+        }
+        for member in self.members.iter_mut().filter(|m| m.peer_urls.contains(&url) && !m.is_learner) {
+            member.peer_urls = vec![updated.clone()];
+        }
+    }
+
+    /// Somebody puts the URL back; or, if the pod has not that member's data any more, removes the member.
+    pub fn put_url_back(&mut self) {
+        let names = self.names();
+        let misplaced = self.members.iter().find(|m| m.ordinal(&names).is_none() && !m.is_learner);
+        let Some((id, ordinal)) = misplaced.and_then(|m| Some((m.id, self.ordinal_of(m)?))) else { return };
+        if self.data(ordinal) != Some(id) {
+            self.members.retain(|m| m.id != id);
+            self.removed.insert(id);
+        } else if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
+            member.peer_urls = vec![names.peer_url(ordinal)];
+        }
+    }
+
+    /// Somebody scales the StatefulSet itself.
+    pub fn scale_set(&mut self, replicas: u32) {
+        if let Some(set) = &mut self.set {
+            set.replicas = replicas;
+        }
     }
 
     pub fn scale(&mut self, replicas: i32) {

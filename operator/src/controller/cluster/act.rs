@@ -4,6 +4,9 @@
 //! the next one is taken, and only while the lease is held. Writes and deletions name the UID and version that was
 //! read, so an object that changed or was replaced in between is left alone.
 
+use std::time::Duration;
+
+use crds::names::{QUARANTINED_CLAIM_ANNOTATION, QUARANTINED_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -12,7 +15,7 @@ use kube::{Api, ResourceExt};
 use operator_plan::action::{Action, Expect, MemberRef};
 use operator_plan::identity::IdentityRecord;
 use operator_plan::ids::MemberId;
-use operator_plan::observed::{ClaimRef, FailedAction, PodRef};
+use operator_plan::observed::{ClaimRef, PodRef};
 use operator_plan::resources::identity_config_map;
 use operator_plan::ticket::Ticket;
 use serde_json::{Value, json};
@@ -65,7 +68,10 @@ pub enum Acted {
     /// It was.
     Done,
     /// Looked at afresh, it is not the next step any more.
-    Outdated,
+    Outdated {
+        /// When to look again, by what was seen afresh.
+        recheck: Duration,
+    },
     /// The members ask to wait a moment.
     NotYet,
 }
@@ -76,12 +82,12 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
         return Err(ActError::NotLeading);
     }
     let Some(fresh) = look(ctx, seen.children.cluster.clone(), From::Api).await? else {
-        return Ok(Acted::Outdated);
+        return Ok(Acted::Outdated { recheck: Duration::ZERO });
     };
     let plan = operator_plan::plan_cluster(&fresh.observed);
     let Some(action) = plan.action.filter(|fresh_action| fresh_action.same_as(action)) else {
         tracing::info!(%action, "not the next step any more, seen afresh");
-        return Ok(Acted::Outdated);
+        return Ok(Acted::Outdated { recheck: plan.recheck });
     };
     // Looking took time; the lease may have run out meanwhile.
     if !ctx.leadership.held() {
@@ -90,7 +96,7 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
     let cluster = &fresh.children.cluster;
     match perform(ctx, &fresh, &action).await {
         Ok(()) => {
-            ctx.set_failed_action(cluster.as_ref(), None);
+            ctx.note_failures(cluster.as_ref(), |failures| failures.succeeded(&action));
             report::events(&ctx.recorder, cluster.as_ref(), &[action.event()]).await;
             Ok(Acted::Done)
         }
@@ -101,8 +107,9 @@ pub async fn act(ctx: &Context, seen: &Look, action: &Action) -> Result<Acted, A
         Err(error) => {
             let words = error.to_string();
             report::events(&ctx.recorder, cluster.as_ref(), &[action.failure(&words)]).await;
-            let failed = FailedAction { at: Timestamp::now(), attempted: action.to_string(), error: words };
-            ctx.set_failed_action(cluster.as_ref(), Some(failed));
+            ctx.note_failures(cluster.as_ref(), |failures| {
+                failures.failed(&action, Timestamp::now(), &words);
+            });
             Err(error)
         }
     }
@@ -212,11 +219,7 @@ async fn quarantine(
     let volume =
         live.as_deref().and_then(|live| live.spec.as_ref()).and_then(|spec| spec.volume_name.clone());
     if let Some(volume) = volume.filter(|name| !name.is_empty()) {
-        let label = format!("{namespace}.{}", claim.name);
-        let patch = json!({
-            "metadata": {"labels": {crds::names::QUARANTINED_LABEL: label}},
-            "spec": {"persistentVolumeReclaimPolicy": "Retain"},
-        });
+        let patch = kept_volume(namespace, &claim.name);
         let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
         let patched = api.patch(&volume, &PatchParams::default(), &Patch::Merge(&patch)).await;
         patched.map_err(|e| failed::<PersistentVolume>("keeping", &volume, e))?;
@@ -233,6 +236,17 @@ async fn quarantine(
         }
         None => Ok(()),
     }
+}
+
+/// What makes a volume outlive its claim, and findable.
+fn kept_volume(namespace: &str, claim: &str) -> Value {
+    json!({
+        "metadata": {
+            "labels": {QUARANTINED_LABEL: "true"},
+            "annotations": {QUARANTINED_CLAIM_ANNOTATION: format!("{namespace}/{claim}")},
+        },
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+    })
 }
 
 async fn expand(ctx: &Context, namespace: &str, claim: &ClaimRef, size: &str) -> Result<(), ActError> {
@@ -270,5 +284,21 @@ pub async fn delete<K: Object>(
         Ok(_) => Ok(()),
         Err(error) if is_not_found(&error) => Ok(()),
         Err(error) => Err(failed::<K>("deleting", name, error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_kept_whatever_its_claim_is_called() {
+        let (namespace, claim) = ("n".repeat(63), format!("data-{}-0", "c".repeat(40)));
+        let patch = kept_volume(&namespace, &claim);
+        let labels = patch["metadata"]["labels"].as_object().unwrap();
+        assert!(labels.values().all(|value| value.as_str().unwrap().len() <= 63), "{labels:?}");
+        let served = &patch["metadata"]["annotations"][QUARANTINED_CLAIM_ANNOTATION];
+        assert_eq!(*served, format!("{namespace}/{claim}"));
+        assert_eq!(patch["spec"]["persistentVolumeReclaimPolicy"], "Retain");
     }
 }

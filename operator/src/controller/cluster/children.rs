@@ -14,6 +14,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use operator_plan::identity::IdentityRecord;
 use operator_plan::observed::StorageClassView;
 
 use crate::controller::apply::{ApplyError, Object, failed};
@@ -78,13 +79,21 @@ impl Children {
                 None => None,
             };
         let wanted = operator_plan::wanted_secrets(&cluster, restore_source.as_deref());
+        let identity = match one(ctx, &ctx.caches.config_maps, &namespace, &names.identity(), from).await? {
+            // As with Secrets: a record that lost its label still is the record.
+            None if from == From::Caches => read(ctx, &namespace, &names.identity()).await?,
+            found => found,
+        };
+        // Whether there is anything to begin over must not depend on labels. Once the record says that this very
+        // cluster has begun, that was looked at.
+        let claims_from = if is_record_of(identity.as_deref(), &cluster) { from } else { From::Api };
         Ok(Some(Self {
             stateful_set: one(ctx, &ctx.caches.stateful_sets, &namespace, &names.stateful_set(), from)
                 .await?,
-            identity: one(ctx, &ctx.caches.config_maps, &namespace, &names.identity(), from).await?,
+            identity,
             restore_job: one(ctx, &ctx.caches.jobs, &namespace, &names.restore_job(), from).await?,
             pods: pods(ctx, &names, from).await?,
-            claims: claims(ctx, &names, from).await?,
+            claims: claims(ctx, &names, claims_from).await?,
             secrets: secrets(ctx, &namespace, wanted, from).await?,
             storage_class: storage_class(&ctx.caches, cluster.spec.storage.storage_class_name.as_deref()),
             restore_source,
@@ -96,6 +105,11 @@ impl Children {
     pub fn restore_pods(&self, names: &ClusterNames) -> Vec<Pod> {
         pods_of_job(&self.pods, &names.restore_job())
     }
+}
+
+fn is_record_of(identity: Option<&ConfigMap>, cluster: &EtcdCluster) -> bool {
+    let record = identity.map(IdentityRecord::from_config_map);
+    matches!(record, Some(Ok(record)) if Some(&record.cluster_uid) == cluster.uid().as_ref())
 }
 
 /// The pods of a Job among `pods`.

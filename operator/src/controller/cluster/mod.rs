@@ -10,7 +10,7 @@ use crds::cluster::MemberHealth;
 use crds::conditions::ConditionType;
 use crds::progress::OperationType;
 use kube::ResourceExt;
-use operator_plan::observed::FailedAction;
+use operator_plan::Failure;
 
 use super::PassError;
 use super::context::{Context, Newest};
@@ -63,18 +63,19 @@ pub async fn pass(ctx: &Context, state: &State, cluster: Arc<EtcdCluster>) -> Re
         && let Err(error) = objects::apply(ctx, &look, &uid, objects).await
     {
         let failed =
-            FailedAction { at: look.observed.now, attempted: APPLYING.to_owned(), error: error.to_string() };
-        ctx.set_failed_action(cluster.as_ref(), Some(failed));
+            Failure { at: look.observed.now, attempted: APPLYING.to_owned(), error: error.to_string() };
+        ctx.note_failures(cluster.as_ref(), |failures| failures.failed_otherwise(failed));
         return Err(error.into());
     }
-    let recovered = |failed: FailedAction| plan.action.is_none() || failed.attempted == APPLYING;
-    if ctx.failed_action(cluster.as_ref()).is_some_and(recovered) {
-        ctx.set_failed_action(cluster.as_ref(), None);
-    }
+    ctx.note_failures(cluster.as_ref(), |failures| {
+        failures.recovered(|failed| plan.action.is_none() || failed.attempted == APPLYING);
+    });
     let Some(action) = plan.action else { return Ok(plan.recheck) };
     match act::act(ctx, &look, &action).await? {
         Acted::Done => Ok(AFTER_ACTION),
-        Acted::Outdated | Acted::NotYet => Ok(plan.recheck.max(AFTER_REFUSAL).min(Duration::from_secs(1))),
+        // The caches may lag for long: what was seen past them says when it is worth another look.
+        Acted::Outdated { recheck } => Ok(recheck.max(AFTER_REFUSAL)),
+        Acted::NotYet => Ok(plan.recheck.max(AFTER_REFUSAL).min(Duration::from_secs(1))),
     }
 }
 
@@ -92,6 +93,9 @@ async fn tell(
     cluster: &EtcdCluster,
     told: &operator_plan::Report,
 ) -> Result<(), PassError> {
+    if !ctx.leadership.held() {
+        return Err(PassError::NotLeading);
+    }
     let written = report::status(
         &ctx.client,
         crds::names::FIELD_MANAGER,

@@ -56,7 +56,7 @@ pub async fn look(ctx: &Context, cluster: Arc<EtcdCluster>, from: From) -> Resul
         linearizable_read: answers.linearizable_read,
         backups: backups(ctx, &children, &names),
         schedules: schedules(ctx, &names),
-        failed_action: ctx.failed_action(cluster.as_ref()),
+        failures: ctx.failures(cluster.as_ref()),
     };
     Ok(Some(Look { observed, names, targets, tls, children }))
 }

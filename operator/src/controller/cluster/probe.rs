@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kvnode_proto::etcdserverpb as pb;
 use operator_plan::Reading;
 use operator_plan::ids::{ClusterId, MemberId, Ordinal};
-use operator_plan::observed::{Member, MemberList, NodeView, ServingMember};
+use operator_plan::observed::{Member, MemberList, NodeView, ReadAnswer, ServingMember};
 use operator_plan::pki::{CA_CRT, TLS_CRT, TLS_KEY};
 
 use crate::controller::context::Context;
@@ -43,7 +43,7 @@ pub struct Answers {
     /// The member list.
     pub members: Reading<MemberList>,
     /// A linearizable read.
-    pub linearizable_read: Reading<()>,
+    pub linearizable_read: Reading<ReadAnswer>,
 }
 
 /// The pods that can be asked: those with an address that have not ended.
@@ -177,8 +177,8 @@ async fn member_list(voters: &[MemberClient]) -> Reading<MemberList> {
         .map_reading(|answer| list_of(&answer))
 }
 
-async fn linearizable_read(voters: &[MemberClient]) -> Reading<()> {
-    first(voters, |client| async move { client.linearizable_read().await }).await.map_reading(|()| Some(()))
+async fn linearizable_read(voters: &[MemberClient]) -> Reading<ReadAnswer> {
+    first(voters, |client| async move { client.linearizable_read().await }).await.map_reading(Some)
 }
 
 /// The leader's answer, or else the first of any other voter.
