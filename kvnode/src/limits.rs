@@ -27,6 +27,9 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// etcd takes this much over TLS.
 pub const HTTP2_HEADER_BYTES: u32 = 1024 * 1024;
 
+/// Bytes of a body that nobody reads which are taken in all the same before the answer (Go's `maxPostHandlerReadBytes`).
+pub const UNREAD_BODY_BYTES: usize = 256 * 1024;
+
 /// Streams of one connection that the client has reset and the server has not yet looked at, before the connection is
 /// taken for an attack. Clients of etcd cancel watches and timed-out requests by the hundred.
 pub const HTTP2_RESET_STREAMS: usize = 4096;

@@ -12,11 +12,11 @@ mod json;
 mod routes;
 mod websocket;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use prost_reflect::MessageDescriptor;
@@ -24,7 +24,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Code, Status, body::Body};
 use tracing::debug;
 
-use super::{dispatch::Remote, grpc::Services};
+use super::{dispatch::Remote, grpc::Services, web::swallow};
 use crate::limits;
 use frames::{Answers, frame, within};
 use routes::{Route, Routes};
@@ -77,11 +77,13 @@ impl Gateway {
         remote: &Arc<Remote>,
     ) -> Result<Response<Body>, Status> {
         let (head, body) = request.into_parts();
-        let route = self.routes.find(head.uri.path()).ok_or_else(|| Status::not_found("Not Found"))?;
-        if head.method != Method::POST {
-            return Err(Status::unimplemented("Method Not Allowed"));
-        }
-        let patience = headers::timeout(&head.headers)?;
+        let (route, patience) = match self.route(&head) {
+            Ok(found) => found,
+            Err(status) => {
+                swallow(body).await;
+                return Err(status);
+            }
+        };
         let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
         let mut call = Request::new(self.messages(route, body).await?);
         *call.uri_mut() = route.uri.clone();
@@ -97,6 +99,15 @@ impl Gateway {
         } else {
             one(answers, &kind).await
         }
+    }
+
+    /// Which call it is, and how long it may take.
+    fn route(&self, head: &Parts) -> Result<(&Route, Option<Duration>), Status> {
+        let route = self.routes.find(head.uri.path()).ok_or_else(|| Status::not_found("Not Found"))?;
+        if head.method != Method::POST {
+            return Err(Status::unimplemented("Method Not Allowed"));
+        }
+        Ok((route, headers::timeout(&head.headers)?))
     }
 
     /// The body of the call.
