@@ -66,7 +66,7 @@ pub struct EtcdBackupScheduleSpec {
     pub retention: Retention,
     /// How many failed backups to keep for inspection.
     #[serde(default = "default_failed_history")]
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = 1, max = 100))]
     pub failed_history_limit: i32,
     /// Seconds after its time at which a missed backup is skipped rather than made late.
     #[serde(default = "default_deadline")]
@@ -109,7 +109,7 @@ pub struct EtcdBackupScheduleStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// Time of the newest backup that was due and made.
+    /// Newest time that was due and dealt with, by a backup or by skipping it; up to it no backup is made any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
     /// Time of the next backup; absent while suspended.

@@ -11,6 +11,8 @@
 
 use std::cmp::Reverse;
 
+use crds::Reason;
+
 use crate::action::{Action, RemovalReason};
 use crate::facts::{Facts, Step};
 use crate::ids::{ClusterId, Ordinal};
@@ -87,7 +89,8 @@ fn stale_volume(facts: &Facts<'_>, view: &ClusterView<'_>, _: ClusterId) -> Step
         if volume.terminating && facts.pod(ordinal).is_none_or(|p| p.terminating) {
             continue;
         }
-        let lost = volume.phase == VolumePhase::Lost;
+        let is_misplaced = view.at(ordinal).is_none() && view.has_ordinal(ordinal);
+        let lost = volume.phase == VolumePhase::Lost && !is_misplaced;
         let serves_as_none = facts.serving(ordinal).is_some_and(|serving| !view.has(serving.member_id));
         let removed =
             !view.has_ordinal(ordinal) && (serves_as_none || fails_as_former_member(facts, ordinal));
@@ -191,7 +194,8 @@ pub(crate) fn hand_over(
 
 /// The lowest ordinal that waits for a ticket joins; if none waits yet, the lowest that lacks is waited for.
 fn too_few(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> Step {
-    let lacking: Vec<Ordinal> = (0..facts.target()).map(Ordinal).filter(|o| view.at(*o).is_none()).collect();
+    // Another member beside one whose URL was changed would be a voter too many.
+    let lacking: Vec<Ordinal> = (0..facts.target()).map(Ordinal).filter(|o| !view.has_ordinal(*o)).collect();
     let waiting = lacking.iter().find_map(|o| {
         let pod = facts.pod(*o).filter(|_| facts.awaits_ticket(*o))?;
         Some((*o, pod))
@@ -205,8 +209,31 @@ fn too_few(facts: &Facts<'_>, view: &ClusterView<'_>, cluster_id: ClusterId) -> 
             cluster_id,
         }),
         (None, Some(ordinal)) => Step::Wait(facts.wait_for_pod(*ordinal)),
-        (None, None) => Step::Rest,
+        (None, None) => await_placing(facts, view),
     }
+}
+
+/// A member at an ordinal that is wished for and whose peer URL was changed: only a human knows what that was for.
+fn await_placing(facts: &Facts<'_>, view: &ClusterView<'_>) -> Step {
+    let is_wished_for = |o: Ordinal| o.0 < facts.target() && view.at(o).is_none();
+    let Some((ordinal, member)) = view.misplaced.iter().find(|(o, _)| is_wished_for(*o)) else {
+        return Step::Rest;
+    };
+    let message = misplaced(facts, *ordinal, member);
+    Step::Wait(Waiting::Human { reason: Reason::ForeignMember, message })
+}
+
+/// What to do about such a member. Nothing is done here: that its pod serves it is likely, and its volume must stay.
+pub fn misplaced(facts: &Facts<'_>, ordinal: Ordinal, member: &Member) -> String {
+    let (id, names) = (member.id, facts.names());
+    let serves_another = facts.serving(ordinal).is_some_and(|serving| serving.member_id != id);
+    let remedy = if serves_another || facts.awaits_ticket(ordinal) {
+        format!("its data is gone; remove it: etcdctl member remove {id}")
+    } else {
+        format!("put it back: etcdctl member update {id} --peer-urls={}", names.peer_url(ordinal.0))
+    };
+    let (pod, urls) = (names.pod(ordinal.0), member.peer_urls.join(", "));
+    format!("member {id} has the name of {pod} and another peer URL ({urls}); {remedy}")
 }
 
 /// Pods the StatefulSet should run: all that are wished for and all that are still members. It grows over an
@@ -221,7 +248,10 @@ pub fn wanted_pods(facts: &Facts<'_>) -> u32 {
             let misplaced = view.misplaced.iter().filter(|(o, _)| facts.volume(*o).is_some());
             view.placed.iter().chain(misplaced).map(|(ordinal, _)| ordinal.0 + 1).max()
         }
-        None => set.or_else(|| facts.observed.pods.iter().map(|pod| pod.ordinal.0 + 1).max()),
+        None => set.or_else(|| {
+            let with_volume = facts.observed.pods.iter().filter(|pod| facts.volume(pod.ordinal).is_some());
+            with_volume.map(|pod| pod.ordinal.0 + 1).max()
+        }),
     };
     let wanted = facts.target().max(members.unwrap_or(0));
     let blocked = leftover_volumes(facts).map(|(ordinal, _)| ordinal.0).min();

@@ -61,12 +61,7 @@ impl EtcdError {
 
     /// True if the member answered that the operator may not. It does so for a read only after it has asked a quorum.
     pub fn is_denied(&self) -> bool {
-        match self {
-            Self::Refused { code: Code::PermissionDenied, .. } => true,
-            // What etcd says to a certificate without a common name.
-            Self::Refused { message, .. } => message.contains("user name is empty"),
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Settings { .. } => false,
-        }
+        matches!(self, Self::Refused { code: Code::PermissionDenied, .. })
     }
 
     /// True if the member would do it, only not now: right after a change etcd wants connections to have stood for some
@@ -109,7 +104,6 @@ mod tests {
     fn a_lack_of_rights_is_told_from_a_lack_of_quorum() {
         let status = |status| EtcdError::from_status("https://core-0", "Range", &status);
         assert!(status(Status::permission_denied("etcdserver: permission denied")).is_denied());
-        assert!(status(Status::invalid_argument("etcdserver: user name is empty")).is_denied());
         assert!(!status(Status::unavailable("etcdserver: request timed out")).is_denied());
     }
 

@@ -16,9 +16,10 @@ pub(super) fn expired<'a>(
     backups: impl Iterator<Item = &'a EtcdBackup>,
 ) -> Vec<ExpiredBackup> {
     let backups: Vec<_> = backups.collect();
-    // Admission demands at least one; a definition of another version may not.
+    // Admission demands at least one; a definition of another version may not. Of the failed ones the newest tells
+    // how the schedule does.
     let keep = usize::try_from(spec.retention.keep_last).unwrap_or(1).max(1);
-    let keep_failed = usize::try_from(spec.failed_history_limit).unwrap_or(0);
+    let keep_failed = usize::try_from(spec.failed_history_limit).unwrap_or(1).max(1);
     let mut list = beyond(&backups, BackupPhase::Succeeded, keep);
     list.extend(beyond(&backups, BackupPhase::Failed, keep_failed));
     list

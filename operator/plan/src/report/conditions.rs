@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::status::Told;
 use crate::formation::Stage;
-use crate::ids::Ordinal;
 use crate::limits;
-use crate::observed::{Member, ReadAnswer};
+use crate::membership;
+use crate::observed::ReadAnswer;
 use crate::pki::OPERATOR_USER;
 use crate::reading::Reading;
 use crate::validate::{Mode, Tls};
@@ -125,7 +125,8 @@ fn progressing(told: &Told<'_>, operation: Option<&OperationProgress>) -> NewCon
         Mode::Active => {}
     }
     let Some(operation) = operation else {
-        return match told.action {
+        // What was refused is only asked for again: nothing changes until it is granted.
+        return match told.action.filter(|_| volumes::refused(told.facts).is_none()) {
             Some(action) => {
                 condition(type_, ConditionStatus::True, Reason::ExpandingVolumes, action.to_string())
             }
@@ -155,11 +156,10 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
     {
         return yes(trouble.reason, &trouble.message);
     }
-    if told.facts.observed.linearizable_read == Reading::Fresh(ReadAnswer::Denied) {
-        return yes(Reason::AccessDenied, &access_denied(told));
-    }
-    let failed = told.facts.observed.failures.last();
-    if let Some(failed) = failed.or_else(|| volumes::refused(told.facts)) {
+    // Then actions fail for that reason: it is told, not they.
+    let denied = told.facts.observed.linearizable_read == Reading::Fresh(ReadAnswer::Denied);
+    let failed = told.facts.observed.failures.last().or_else(|| volumes::refused(told.facts));
+    if let Some(failed) = failed.filter(|_| !denied) {
         return yes(Reason::ActionFailed, &format!("could not {}: {}", failed.attempted, failed.error));
     }
     let Some(view) = told.facts.view() else {
@@ -176,8 +176,11 @@ fn degraded(told: &Told<'_>, operation: Option<&OperationProgress>, previous: &[
         let first = told.waiting.map(|w| format!(": {w}")).unwrap_or_default();
         return yes(Reason::MemberUnhealthy, &format!("{} not healthy{first}", unhealthy.join(", ")));
     }
+    if denied {
+        return yes(Reason::AccessDenied, &access_denied(told));
+    }
     if let Some((ordinal, member)) = view.misplaced.first() {
-        return yes(Reason::ForeignMember, &misplaced(told, *ordinal, member));
+        return yes(Reason::ForeignMember, &membership::misplaced(told.facts, *ordinal, member));
     }
     if let Some(foreign) = view.foreign.first() {
         let message = format!(
@@ -201,20 +204,6 @@ fn access_denied(told: &Told<'_>) -> String {
     format!(
         "authentication is enabled and the operator's user lacks the role root, so it cannot repair, scale or \
          back up: etcdctl user add {user} --no-password && etcdctl user grant-role {user} root"
-    )
-}
-
-/// Nothing is done about such a member: that its pod serves it is likely, and its volume must stay.
-fn misplaced(told: &Told<'_>, ordinal: Ordinal, member: &Member) -> String {
-    let names = told.facts.names();
-    format!(
-        "member {} has the name of {} and another peer URL ({}); put it back: \
-         etcdctl member update {} --peer-urls={}",
-        member.id,
-        names.pod(ordinal.0),
-        member.peer_urls.join(", "),
-        member.id,
-        names.peer_url(ordinal.0)
     )
 }
 
