@@ -407,10 +407,14 @@ impl RaftNode {
     }
 
     /// Leads no more, without a word to anybody: the others notice, and elect one of them. For a leader that cannot do its
-    /// part. The only voter goes on, since there is nobody else. Returns whether it led.
+    /// part. It goes on where the others that were heard lately are not enough to elect one of them. Returns whether it
+    /// stepped down.
     pub fn step_down(&mut self) -> bool {
         let raft = &mut self.raw.raft;
-        let steps_down = raft.state == StateRole::Leader && !raft.prs().is_singleton();
+        let voters = raft.prs().conf().to_conf_state().voters;
+        let is_heard = |id: &&u64| **id != raft.id && raft.prs().get(**id).is_some_and(|p| p.recent_active);
+        let can_elect = voters.iter().filter(is_heard).count() > voters.len() / 2;
+        let steps_down = raft.state == StateRole::Leader && can_elect;
         if steps_down {
             // As a leader does that no longer hears from a quorum.
             raft.become_follower(raft.term, raft::INVALID_ID);
