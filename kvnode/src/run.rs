@@ -124,8 +124,7 @@ impl Member {
         let http = bind("listen-client-http-urls", &config.listen_client_http_urls)?;
         let observation = bind("listen-metrics-urls", &config.listen_metrics_urls)?;
         let metrics = Metrics::new(config.metrics);
-        let quota = config.quota_bytes().map_or(config.quota_backend_bytes, |bytes| bytes.cast_signed());
-        metrics.server.quota_bytes.set(quota);
+        metrics.server.quota_bytes.set(config.told_quota_bytes());
         let tokens = Arc::new(Tokens::load(&config)?);
         metrics.server.go_version.with_label_values(&["none"]).set(1);
         for code in ["200", "500", "503"] {
@@ -214,7 +213,7 @@ impl Member {
             "advertise-client-urls" = texts(&config.advertise_client_urls),
             "listen-client-urls" = texts(&config.listen_client_urls),
             "listen-metrics-urls" = texts(&config.listen_metrics_urls),
-            "quota-backend-bytes" = config.quota_bytes().unwrap_or(0),
+            "quota-backend-bytes" = config.told_quota_bytes(),
             "v2-deprecation" = "write-only",
             "starting an etcd server"
         );
@@ -370,5 +369,5 @@ async fn observe(listener: Listener, port: Port) {
 }
 
 async fn one(accepted: Accepted, expects: Expects, port: Arc<Port>) {
-    serve::serve(accepted, expects, port).await;
+    serve::serve(accepted, None, expects, port).await;
 }

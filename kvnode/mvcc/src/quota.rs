@@ -4,7 +4,7 @@ use kvnode_proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest, request_op::
 
 use crate::limits::QUOTA_PUT_OVERHEAD_BYTES;
 
-pub use crate::limits::QUOTA_LEASE_BYTES as LEASE_COST_BYTES;
+pub use crate::limits::QUOTA_LEASE_BYTES;
 
 /// Whether a store of `size_bytes` may grow by `cost_bytes`. What costs nothing always fits; `None` is no limit.
 #[must_use]

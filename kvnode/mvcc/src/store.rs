@@ -312,7 +312,7 @@ impl Store {
         } else if let Some(request) = &request.compaction {
             self.compact(request)
         } else if let Some(request) = &request.lease_grant {
-            let fits = self.fits(quota::LEASE_COST_BYTES);
+            let fits = self.fits(quota::QUOTA_LEASE_BYTES);
             self.lease_grant(request).and_then(|response| fits.map(|()| response))
         } else if let Some(request) = &request.lease_revoke {
             self.lease_revoke(request)

@@ -5,6 +5,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 
 use super::{grpc::Services, web::Web};
@@ -18,17 +19,19 @@ pub struct Remote {
     pub security: Security,
     /// Common name of the client certificate, where one was shown and verified.
     pub common_name: Option<String>,
+    /// Given back when nothing serves the connection any more, nor what it was upgraded to.
+    pub slot: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Remote {
     pub fn plain(address: String) -> Self {
-        Self { address, security: Security::Plain, common_name: None }
+        Self { address, security: Security::Plain, common_name: None, slot: None }
     }
 
     pub fn tls(address: String, certificate: Option<&CertificateDer<'_>>) -> Self {
         // As in etcd, whoever proves to be nobody by name is still somebody.
         let common_name = certificate.map(|shown| crate::tls::common_name(shown).unwrap_or_default());
-        Self { address, security: Security::Tls, common_name }
+        Self { address, security: Security::Tls, common_name, slot: None }
     }
 }
 

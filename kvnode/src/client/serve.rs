@@ -59,7 +59,6 @@ pub struct Port {
 
 struct Job {
     accepted: Accepted,
-    /// Given back when the connection is closed.
     slot: OwnedSemaphorePermit,
     expects: Expects,
     port: Arc<Port>,
@@ -170,10 +169,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
             () = stop.cancelled() => None,
         };
         let Some(job) = job else { break };
-        connections.spawn(async move {
-            serve(job.accepted, job.expects, job.port).await;
-            drop(job.slot);
-        });
+        connections.spawn(serve(job.accepted, Some(job.slot), job.expects, job.port));
     }
     connections.close();
     let grace = Duration::from_secs(limits::STOP_GRACE_SECONDS);
@@ -182,18 +178,24 @@ async fn work(mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
     }
 }
 
-/// Serves one connection to its end.
-pub async fn serve(accepted: Accepted, expects: Expects, port: Arc<Port>) {
+/// Serves one connection to its end. `slot`: its place among as many as there may be.
+pub async fn serve(
+    accepted: Accepted,
+    slot: Option<OwnedSemaphorePermit>,
+    expects: Expects,
+    port: Arc<Port>,
+) {
+    let slot = slot.map(Arc::new);
     let (stream, remote) = match accepted.attach() {
         Ok(attached) => attached,
         Err(error) => return debug!(%error, "a connection was gone before it was served"),
     };
     match (speaks_tls(&stream, expects).await, &port.tls) {
-        (Ok(false), _) => speak(stream, Remote::plain(remote), &port).await,
+        (Ok(false), _) => speak(stream, Remote { slot, ..Remote::plain(remote) }, &port).await,
         (Ok(true), Some(tls)) => {
             if let Some(stream) = tls.accept(stream, &remote).await {
                 let chain = stream.get_ref().1.peer_certificates();
-                let remote = Remote::tls(remote, chain.and_then(<[_]>::first));
+                let remote = Remote { slot, ..Remote::tls(remote, chain.and_then(<[_]>::first)) };
                 speak(stream, remote, &port).await;
             }
         }

@@ -305,6 +305,11 @@ impl Config {
         }
     }
 
+    /// The storage quota as it is told: no limit as it was written.
+    pub fn told_quota_bytes(&self) -> i64 {
+        self.quota_bytes().map_or(self.quota_backend_bytes, u64::cast_signed)
+    }
+
     /// Raft ticks in an election timeout.
     pub fn election_ticks(&self) -> u32 {
         let ticks = self.election_timeout.as_millis() / self.heartbeat_interval.as_millis().max(1);

@@ -12,7 +12,7 @@ use kvnode_mvcc::{
     membership::ConfChangeOutcome,
 };
 use kvnode_proto::{
-    etcdserverpb::{AlarmRequest, AlarmType, InternalRaftRequest, RequestHeader, alarm_request::AlarmAction},
+    etcdserverpb::{InternalRaftRequest, RequestHeader},
     raftpb,
 };
 use kvnode_raft::{Role, conf_change};
@@ -27,7 +27,7 @@ use super::{
     checkpoint::Checkpoints,
     hashes::HashJob,
     inbox::ConfChangeCall,
-    limits,
+    limits, no_space,
     shared::{SharedRef, Transport},
     stop::StopReason,
     waiters::Answer,
@@ -345,23 +345,14 @@ impl ApplyLoop {
 
     /// Every member that finds the store full says so for itself.
     fn raise_no_space(&self) {
-        let member = self.shared.identity.member;
-        // The alarm of any member has all of them refuse.
-        if !self.store.view().alarms(AlarmType::Nospace).is_empty() {
+        let view = self.store.view();
+        if no_space::stands(&view) {
             return;
         }
-        warn!(
-            alarm = "NOSPACE",
-            "the database is full: raising an alarm; compact, defragment and disarm it, or raise --quota-backend-bytes"
-        );
         let id = self.shared.ids.next();
         let request = InternalRaftRequest {
             header: Some(RequestHeader { id, ..RequestHeader::default() }),
-            alarm: Some(AlarmRequest {
-                action: AlarmAction::Activate as i32,
-                member_id: member.0,
-                alarm: AlarmType::Nospace as i32,
-            }),
+            alarm: Some(no_space::alarm(&view, self.shared.identity.member)),
             ..InternalRaftRequest::default()
         };
         // If there is no room now, the next request that does not fit tries again.

@@ -31,6 +31,7 @@ mod inbox;
 mod leases;
 pub mod limits;
 mod membership;
+pub(crate) mod no_space;
 pub(crate) mod peer_api;
 mod publish;
 mod queue;

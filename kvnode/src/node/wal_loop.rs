@@ -190,11 +190,13 @@ mod tests {
         let wal = Wal::create(disk, Path::new("/wal"), Metadata { node_id: 1, cluster_id: 1 }, options)
             .expect("an empty disk");
         let shared = testing::shared();
-        let heard = Arc::clone(&shared);
+        let (heard, sent) = (Arc::clone(&shared), Arc::new(AtomicU64::new(0)));
+        let sendings = Arc::clone(&sent);
         let transport = Arc::new(testing::Outbox(move |_| {
             let mut letters = Letters::default();
             heard.inbox.take(&mut letters, Instant::now());
             assert_eq!((letters.persisted, letters.snapshots.len()), (8, 1));
+            sendings.fetch_add(1, Ordering::Relaxed);
         }));
         let mut log = WalLoop { shared: Arc::clone(&shared), wal, sync: SyncMode::Always, transport };
         let write = |number, snapshot| Write {
@@ -209,6 +211,7 @@ mod tests {
         let snapshot = raftpb::SnapshotMetadata { index: 10, term: 2, conf_state };
         let answer = Write { messages: vec![raftpb::Message::default()], ..write(8, None) };
         log.work(&mut vec![WalJob::Write(write(7, Some(snapshot))), WalJob::Write(answer)]).expect("power");
+        assert_eq!(sent.load(Ordering::Relaxed), 1);
         let mut installs = Vec::new();
         shared.apply.take_all_within(&mut installs, std::time::Duration::ZERO);
         assert!(installs.is_empty(), "raft hands them out, in order with entries");

@@ -191,7 +191,7 @@ fn a_learner_joins_catches_up_and_is_promoted_through_a_follower() {
         assert!(again.message().contains("can only promote a learner member"), "{again}");
         let series =
             "etcd_server_learner_promote_failures{Reason=\"etcdserver: can only promote a learner member\"}";
-        assert_eq!(cluster.members[leader].metric(series), Some(1.0));
+        assert!(cluster.members.iter().any(|member| member.metric(series) >= Some(1.0)));
         let channel = cluster.members[3].channel();
         // It learns of its promotion a moment after the leader.
         retry("not supported for learner", async || {

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 
 use kvnode_proto::raftpb;
@@ -11,7 +12,7 @@ use prost::Message as _;
 
 use crate::support::{
     free_ports,
-    member::{Member, Options},
+    member::{Member, Options, PATIENCE},
 };
 
 /// A request for a stream, and the connection on which it waits for an answer.
@@ -65,7 +66,9 @@ impl Pair {
     fn dial(&self) -> TcpStream {
         // What it told the other is where it listens.
         let url = self.asked.header("x-peerurls");
-        TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap()
+        let stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// The headers of a request in the other member's name.
@@ -101,9 +104,9 @@ fn connections_that_stand_still_are_closed() {
         stream
     });
     for mut stream in stalled {
-        let mut rest = Vec::new();
         // Reset or ended, with an answer or without.
-        let _ = stream.read_to_end(&mut rest);
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert!(!ended.is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "it is still open");
     }
 }
 
@@ -142,7 +145,9 @@ fn what_cannot_be_sent_is_counted() {
     let Pair { member, other, asked, .. } = pair;
     drop((other, asked));
     // Votes are asked for again and again.
+    let deadline = Instant::now() + PATIENCE;
     while member.metric(&series).is_none_or(|failures| failures < 3.0) {
+        assert!(Instant::now() < deadline, "{series} does not rise");
         std::thread::yield_now();
     }
 }

@@ -4,14 +4,16 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram, process::ExitStatusExt},
-    path::{Path, PathBuf},
+    os::unix::{net::UnixDatagram, process::ExitStatusExt},
     process::Command,
 };
 
 use rustix::process::Signal;
 
-use crate::support::{Etcdctl, KVNODE, Member, Options, free_ports};
+use crate::support::{
+    Etcdctl, Member, Options, free_ports,
+    member::{PATIENCE, wrapper},
+};
 
 fn kvnode(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_kvnode")).args(arguments).output().unwrap();
@@ -91,20 +93,13 @@ fn a_port_in_use_is_named_and_nothing_is_written() {
     }
 }
 
-/// A program that changes something about the process and then is kvnode.
-fn wrapper(dir: &Path, change: &str) -> PathBuf {
-    let path = dir.join("kvnode.sh");
-    fs::write(&path, format!("#!/bin/sh\n{change}\nexec {KVNODE} \"$@\"\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
-}
-
 #[test]
 fn a_service_manager_is_told_when_the_member_is_ready() {
     let dir = tempfile::tempdir().unwrap();
     let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    let program =
-        wrapper(dir.path(), &format!("export NOTIFY_SOCKET={}", dir.path().join("notify").display()));
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let change = format!("export NOTIFY_SOCKET='{}'", dir.path().join("notify").display());
+    let program = wrapper(dir.path(), "kvnode", &change);
     let member = Member::launch_as(&program, &dir.path().join("data"), Options::default());
     let mut text = [0; 64];
     let length = socket.recv(&mut text).unwrap();
@@ -115,17 +110,26 @@ fn a_service_manager_is_told_when_the_member_is_ready() {
 #[test]
 fn as_many_clients_are_let_in_as_leave_files_for_the_member_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let program = wrapper(dir.path(), "ulimit -S -n 64; ulimit -H -n 160");
-    let member = Member::launch_as(&program, &dir.path().join("data"), Options::default());
+    let program = wrapper(dir.path(), "kvnode", "ulimit -S -n 64; ulimit -H -n 160");
+    // Threads take files, too.
+    let member =
+        Member::launch_as(&program, &dir.path().join("data"), Options::with(&["--client-threads=2"]));
     member.wait_for_log("ready to serve client requests");
-    let ask = || {
+    let send = |request: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", member.client_port)).unwrap();
-        write!(stream, "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {request}\r\nHost: localhost\r\n\r\n").unwrap();
         stream
     };
+    let ask = || send("/version HTTP/1.1");
     let answered = |stream: &mut TcpStream| stream.read(&mut [0; 64]).unwrap() > 0;
+    // What becomes a WebSocket still is a connection.
+    let mut clients = vec![send(
+        "/v3/watch HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )];
     // The hard limit less what is kept.
-    let mut clients: Vec<TcpStream> = (0..10).map(|_| ask()).collect();
+    clients.extend((1..10).map(|_| ask()));
     assert!(clients.iter_mut().all(answered));
     member.wait_for_log("no more clients are let in until one leaves");
     let mut waiting = ask();

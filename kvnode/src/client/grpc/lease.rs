@@ -14,7 +14,7 @@ use crate::{auth::Identity, client::error::status};
 
 /// Grants a lease; the id is the client's choice or, for 0, ours.
 pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
-    call.has_room(quota::LEASE_COST_BYTES).await?;
+    call.has_room(quota::QUOTA_LEASE_BYTES).await?;
     while request.id == 0 {
         request.id = (call.services.node.next_id() >> 1).cast_signed();
     }

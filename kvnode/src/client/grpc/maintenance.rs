@@ -43,8 +43,7 @@ pub async fn status_of(call: Call, _: StatusRequest) -> Result<StatusResponse, S
             .storage_version(&view)
             .or_else(|| view.schema_version())
             .unwrap_or_default(),
-        // No limit is told as it was configured.
-        db_size_quota: services.config.quota_bytes().map_or(services.config.quota_backend_bytes, bytes),
+        db_size_quota: services.config.told_quota_bytes(),
         downgrade_info: Some(DowngradeInfo {
             enabled: downgrade.is_some(),
             target_version: downgrade.unwrap_or_default(),

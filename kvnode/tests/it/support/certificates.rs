@@ -1,14 +1,13 @@
 //! A certificate authority and what it signs, as files.
 
 use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-use super::KVNODE;
+use super::member::wrapper;
 
 /// A CA.
 pub struct Authority {
@@ -53,11 +52,7 @@ fn replace(dir: &Path, name: &str, text: &str) -> PathBuf {
 
 /// A script, `name` in `dir`, that runs kvnode on a system which trusts one authority alone.
 pub fn trusting(dir: &Path, name: &str, authority: &Path) -> PathBuf {
-    let path = dir.join(name);
-    let script = format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{KVNODE}' \"$@\"\n", authority.display());
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-    path
+    wrapper(dir, name, &format!("export SSL_CERT_FILE='{}'", authority.display()))
 }
 
 /// Where the three files are.

@@ -1,7 +1,9 @@
 //! One kvnode process.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -16,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::free_ports;
 
 /// Longer than anything takes on a busy machine; only a failing test waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a member is started.
 #[derive(Default)]
@@ -266,6 +268,14 @@ impl Drop for Member {
 
 /// The program under test.
 pub const KVNODE: &str = env!("CARGO_BIN_EXE_kvnode");
+
+/// A script, `name` in `dir`, that does `change` to the process and then is kvnode.
+pub fn wrapper(dir: &Path, name: &str, change: &str) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{change}\nexec '{KVNODE}' \"$@\"\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
 
 fn spawn(program: &Path, arguments: &[String]) -> (Child, Arc<Log>) {
     let mut child = Command::new(program)
