@@ -23,8 +23,12 @@ pub fn raise_limit() -> io::Result<()> {
     }
 }
 
+/// Files that may be open at once.
+pub fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Connections of clients that leave enough for everything else.
 pub fn most_clients() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX)
+    usize::try_from(limit().saturating_sub(RESERVED)).unwrap_or(usize::MAX)
 }

@@ -132,7 +132,8 @@ fn is_hmac(algorithm: Algorithm) -> bool {
 }
 
 fn is_rsa(algorithm: Algorithm) -> bool {
-    !is_hmac(algorithm) && !matches!(algorithm, Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA)
+    use Algorithm::{PS256, PS384, PS512, RS256, RS384, RS512};
+    matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512)
 }
 
 /// As Go's library: what says when it ends has ended then, to the second, and nothing else is asked for.

@@ -7,12 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts}
 use tonic::body::Body;
 use tracing::warn;
 
-use super::{
-    dispatch::Remote,
-    gateway::{BETA_PREFIX, PREFIX},
-    health::Health,
-    http::failure,
-};
+use super::{dispatch::Remote, gateway::is_for_gateway, health::Health, http::failure};
 use crate::flags::{Config, url::Security};
 
 /// What `--host-whitelist`, `--cors` and authentication demand.
@@ -40,9 +35,7 @@ impl Access {
             let host = host(request);
             return (!listed(&self.hosts, host)).then(|| misdirected(host));
         }
-        let path = request.uri.path();
-        let to_gateway = path.starts_with(PREFIX) || path.starts_with(BETA_PREFIX);
-        let takes_for_user = self.certificates && named(remote) && to_gateway;
+        let takes_for_user = self.certificates && named(remote) && is_for_gateway(request.uri.path());
         (takes_for_user && self.authenticates()).then(|| {
             failure(
                 StatusCode::BAD_REQUEST,

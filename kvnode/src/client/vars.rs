@@ -4,15 +4,15 @@ use kvnode_raft::Role;
 use serde_json::{Map, Value, json};
 
 use super::health::Health;
+use crate::open_files;
 
 /// One variable a line, as Go writes them.
 pub fn text(health: &Health) -> String {
     let arguments: Vec<String> =
         std::env::args_os().map(|text| text.to_string_lossy().into_owned()).collect();
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let mut variables = vec![
         ("cmdline", json!(arguments)),
-        ("file_descriptor_limit", json!(limit.unwrap_or(u64::MAX))),
+        ("file_descriptor_limit", json!(open_files::limit())),
         // What a collector of garbage would tell; /metrics has the memory of the process.
         ("memstats", Value::Object(Map::new())),
     ];

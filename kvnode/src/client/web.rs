@@ -9,7 +9,7 @@ use tonic::body::Body;
 use super::{
     access::Access,
     dispatch::Remote,
-    gateway::{BETA_PREFIX, Gateway, PREFIX},
+    gateway::{Gateway, is_for_gateway},
     http::Endpoints,
 };
 use crate::limits;
@@ -48,7 +48,7 @@ impl Web {
     async fn answer(&self, head: Parts, body: Body, remote: &Remote) -> Response<Body> {
         let path = head.uri.path();
         match &self.gateway {
-            Some(gateway) if path.starts_with(PREFIX) || path.starts_with(BETA_PREFIX) => {
+            Some(gateway) if is_for_gateway(path) => {
                 Arc::clone(gateway).call(Request::from_parts(head, body), remote).await
             }
             _ => {

@@ -5,6 +5,7 @@ use std::fs;
 use prometheus::{Gauge, IntCounter, IntGauge};
 
 use super::{Register, go::Go};
+use crate::open_files;
 
 pub(super) struct Process {
     cpu_seconds: Gauge,
@@ -55,8 +56,7 @@ impl Process {
             self.open_fds.set(open);
             self.os_fds_used.set(open);
         }
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let limit = limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
+        let limit = i64::try_from(open_files::limit()).unwrap_or(i64::MAX);
         self.max_fds.set(limit);
         self.os_fds_limit.set(limit);
         if let Some((received, sent)) = octets() {

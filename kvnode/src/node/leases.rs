@@ -219,22 +219,32 @@ impl Node {
     /// # Errors
     /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`].
     pub async fn lease_renew(&self, id: LeaseId) -> Result<i64, NodeError> {
-        match self.renew_somewhere(id).await {
+        let there = |url: String, limit| async move { members::renew(&self.dialer, &url, id, limit).await };
+        match self.decided(|| self.renew_here(id), there).await {
             Err(NodeError::LeaseNotFound) => Ok(0),
             outcome => outcome,
         }
     }
 
-    async fn renew_somewhere(&self, id: LeaseId) -> Result<i64, NodeError> {
+    /// Asks whoever decides about leases: this member, or the leader at one of its URLs, until one of them has an answer.
+    async fn decided<T, Here, There>(
+        &self,
+        here: impl Fn() -> Here,
+        there: impl Fn(String, Duration) -> There,
+    ) -> Result<T, NodeError>
+    where
+        Here: Future<Output = Result<T, NodeError>>,
+        There: Future<Output = Option<Result<T, NodeError>>>,
+    {
         let limit = self.shared.settings.request_timeout;
         let deadline = time::Instant::now() + limit;
         loop {
-            match self.renew_here(id).await {
+            match here().await {
                 Err(NodeError::NotLeader) => {}
                 outcome => return outcome,
             }
             for url in self.leader_urls() {
-                if let Some(outcome) = members::renew(&self.dialer, &url, id, limit).await {
+                if let Some(outcome) = there(url, limit).await {
                     return outcome;
                 }
             }
@@ -289,30 +299,12 @@ impl Node {
     /// # Errors
     /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`].
     pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<Option<LeaseTtl>, NodeError> {
-        match self.time_to_live_somewhere(id).await {
+        let there =
+            |url: String, limit| async move { members::time_to_live(&self.dialer, &url, id, limit).await };
+        match self.decided(|| self.time_to_live_here(id), there).await {
             Ok(ttl) => Ok(Some(ttl)),
             Err(NodeError::LeaseNotFound) => Ok(None),
             Err(e) => Err(e),
-        }
-    }
-
-    async fn time_to_live_somewhere(&self, id: LeaseId) -> Result<LeaseTtl, NodeError> {
-        let limit = self.shared.settings.request_timeout;
-        let deadline = time::Instant::now() + limit;
-        loop {
-            match self.time_to_live_here(id).await {
-                Err(NodeError::NotLeader) => {}
-                outcome => return outcome,
-            }
-            for url in self.leader_urls() {
-                if let Some(outcome) = members::time_to_live(&self.dialer, &url, id, limit).await {
-                    return outcome;
-                }
-            }
-            if time::Instant::now() >= deadline {
-                return Err(self.no_answer());
-            }
-            time::sleep(limits::FORWARD_RETRY).await;
         }
     }
 

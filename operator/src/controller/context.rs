@@ -80,13 +80,13 @@ impl Context {
 
     /// Notes what failed, or does not fail any more.
     pub fn note_failures<K: Resource>(&self, object: &K, note: impl FnOnce(&mut Failures)) {
-        let mut failures = self.failures(object);
-        note(&mut failures);
+        let (name, uid) = (name_of(object), object.uid().unwrap_or_default());
         let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures == Failures::default() {
-            all.remove(&name_of(object));
-        } else {
-            all.insert(name_of(object), (object.uid().unwrap_or_default(), failures));
+        let known = all.remove(&name).filter(|(of, _)| *of == uid);
+        let mut failures = known.map(|(_, failures)| failures).unwrap_or_default();
+        note(&mut failures);
+        if failures != Failures::default() {
+            all.insert(name, (uid, failures));
         }
     }
 

@@ -29,9 +29,9 @@ use crate::limits;
 use frames::{Answers, frame, within};
 use routes::{Route, Routes};
 
-pub use routes::{BETA_PREFIX, PREFIX};
+pub use routes::is_for_gateway;
 
-/// Answers requests under [`PREFIX`].
+/// Answers the requests that [`is_for_gateway`] names.
 pub struct Gateway {
     services: Arc<Services>,
     routes: Routes,

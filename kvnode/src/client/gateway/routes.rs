@@ -62,10 +62,19 @@ const ROUTES: &[(&str, &str, &str)] = &[
 ];
 
 /// Where the gateway's paths begin.
-pub const PREFIX: &str = "/v3/";
+const PREFIX: &str = "/v3/";
 
 /// Where they began before etcd 3.4; still understood.
-pub const BETA_PREFIX: &str = "/v3beta/";
+const BETA_PREFIX: &str = "/v3beta/";
+
+/// Whether a request for this path is the gateway's to answer, known or not.
+pub fn is_for_gateway(path: &str) -> bool {
+    below_prefix(path).is_some()
+}
+
+fn below_prefix(path: &str) -> Option<&str> {
+    path.strip_prefix(PREFIX).or_else(|| path.strip_prefix(BETA_PREFIX))
+}
 
 /// A method and the path it has among the gRPC services.
 pub struct Route {
@@ -86,8 +95,7 @@ impl Routes {
 
     /// The method at a path that starts with either prefix.
     pub fn find(&self, path: &str) -> Option<&Route> {
-        let path = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix(BETA_PREFIX))?;
-        self.0.get(path)
+        self.0.get(below_prefix(path)?)
     }
 }
 
