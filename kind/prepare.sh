@@ -14,7 +14,7 @@ packages_of() {
     node) echo "busybox-static debootstrap" ;;
     images) echo "busybox-static" ;;
     lint) echo "shellcheck" ;;
-    conformance) echo "iproute2" ;;
+    conformance) have python3 || echo "python3"; echo "iproute2" ;;
     clients) echo "libprotobuf-dev openssl protobuf-compiler"; toolchains ;;
     stores) have npm || echo "nodejs npm" ;;
     *) die "prepare.sh: unknown set '$1'; see the list above this line" ;;

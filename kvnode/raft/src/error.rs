@@ -70,6 +70,17 @@ pub enum StepError {
         /// Sender.
         from: MemberId,
     },
+    /// An append whose entries do not begin where it says, or leave some out. Taken, it would count as entries that this
+    /// member never got.
+    #[error(
+        "taking an append from {from}: the entries after {after} are not those that follow it; it must send them again"
+    )]
+    Gap {
+        /// Sender.
+        from: MemberId,
+        /// Index that the entries should follow.
+        after: u64,
+    },
     /// A membership change inside the message could not be understood.
     #[error("taking a raft message from {from}: {source}")]
     ConfChange {

@@ -125,8 +125,9 @@ impl RaftNode {
             check_quorum: true,
             pre_vote: config.pre_vote == PreVote::On,
             read_only_option: raft::ReadOnlyOption::Safe,
-            // Entries of one round travel in one message.
-            batch_append: true,
+            // The released raft crate adds entries to any append that waits to be sent and has none, wherever that one
+            // begins. A member that takes them answers for entries it never got.
+            batch_append: false,
             max_uncommitted_size: config.max_uncommitted_bytes,
             max_committed_size_per_ready: config.max_committed_bytes,
             ..raft::Config::default()
@@ -208,6 +209,9 @@ impl RaftNode {
             return Err(local);
         }
         conf_change::check_proposal(&m.entries).map_err(|source| StepError::ConfChange { from, source })?;
+        if let Some(after) = gap(&m) {
+            return Err(StepError::Gap { from, after });
+        }
         let Some(mut m) = convert::message_in(m) else { return Err(local) };
         if m.get_msg_type() == MessageType::MsgPropose {
             let entries: Vec<_> = m.take_entries().into();
@@ -596,6 +600,15 @@ const fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// The index that the entries of an append should follow, if they do not. The raft crate takes such a message for a match.
+fn gap(m: &raftpb::Message) -> Option<u64> {
+    let is_append = m.r#type == raftpb::MessageType::MsgApp as i32;
+    let follows = |entry: &raftpb::Entry, before: u64| before.checked_add(1) == Some(entry.index);
+    let before = std::iter::once(m.index).chain(m.entries.iter().map(|entry| entry.index));
+    (is_append && !m.entries.iter().zip(before).all(|(entry, before)| follows(entry, before)))
+        .then_some(m.index)
 }
 
 /// A follower's requests to its leader need not wait for its disk.

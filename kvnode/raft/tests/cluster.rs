@@ -148,6 +148,10 @@ impl Cluster {
                 }
             }
             ["stabilize"] => self.stabilize(),
+            // What it sends stays on its way.
+            ["work", id] => {
+                self.work(id.parse().expect("an ID"));
+            }
             ["isolate", id] => self.isolated.push(id.parse().expect("an ID")),
             ["heal"] => self.isolated.clear(),
             ["crash", id] => {
@@ -339,7 +343,7 @@ impl Cluster {
         }
     }
 
-    /// `deliver MsgAppResp from=2 to=1 term=2 index=5 hint=3 logterm=1 reject`
+    /// `deliver MsgAppResp from=2 to=1 term=2 index=5 hint=3 logterm=1 reject`, `deliver MsgApp ... entries=6,7`
     fn deliver(&mut self, words: &[&str]) {
         let mut m = raftpb::Message::default();
         for word in words {
@@ -353,6 +357,14 @@ impl Cluster {
                 "hint" => m.reject_hint = number(),
                 "logterm" => m.log_term = number(),
                 "reject" => m.reject = true,
+                "entries" => {
+                    let entry = |index: &str| raftpb::Entry {
+                        index: index.parse().expect("an index"),
+                        term: m.term,
+                        ..raftpb::Entry::default()
+                    };
+                    m.entries = value.split(',').map(entry).collect();
+                }
                 "joint" => {
                     m.entries = vec![raftpb::Entry { r#type: 2, ..raftpb::Entry::default() }];
                 }
@@ -429,6 +441,7 @@ macro_rules! scripts {
 }
 
 scripts!(
+    appends,
     async_append,
     election,
     learner_promotion,

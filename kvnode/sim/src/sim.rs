@@ -571,6 +571,13 @@ impl Sim {
 
     fn send(&mut self, from: u64, mut message: Message) -> Judgement {
         let (to, kind) = (message.to, message.r#type());
+        let is_append = kind == MessageType::MsgApp;
+        if is_append && message.entries.iter().zip(message.index + 1..).any(|(e, index)| e.index != index) {
+            return Err(Violation(format!(
+                "m{from} sends m{to} entries that do not follow {}",
+                message.index
+            )));
+        }
         let mut state = None;
         if kind == MessageType::MsgSnap {
             let life = self.machine(from).life;
@@ -606,6 +613,8 @@ impl Sim {
     fn arrive(&mut self, to: u64, packet: Packet) -> Judgement {
         let Packet { message, state } = packet;
         let kind = message.r#type();
+        // The server's raft thread takes all that arrived before it hands out what comes of it.
+        let more_arrives = self.random.chance(300);
         let mut stale = false;
         if let Some(meta) = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) {
             self.note(|| format!("m{to} receives a snapshot of {} at term {}", meta.index, meta.term));
@@ -624,7 +633,7 @@ impl Sim {
             // What is not for it, it ignores, as the server does.
             let _ = process.raft.step(message);
             process.check_progress()?;
-            Ok(process.pump())
+            Ok(if more_arrives { Effects::default() } else { process.pump() })
         });
         self.stats.stale_rejects += u64::from(stale);
         outcome
