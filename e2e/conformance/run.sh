@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs etcd's own test suites, an ordinary Go module, with kvnode as the `etcd` binary, and holds the outcome against the
 # list beside this file, <suite>.txt: the run fails when a test passes fewer sub-tests than listed, skips unlisted or fails.
-#   run.sh [--only REGEX] [SUITE...]   default: common e2e
+#   run.sh [--only REGEX] [SUITE...]   default: common e2e robustness
 # Suites: minimal (two kinds of cluster), common (all kinds), e2e, robustness (failures under load, one test at a time).
 # Every test runs in a network and process namespace of its own: the suites use fixed ports, and what a test leaves running
 # ends with it. So several run at a time; they wait more than they compute.
@@ -120,7 +120,7 @@ if [ "${1:-}" = --only ]; then
   ONLY=$2
   shift 2
 fi
-[ $# -gt 0 ] || set -- common e2e
+[ $# -gt 0 ] || set -- common e2e robustness
 
 "$KIND_DIR/prepare.sh" base conformance
 have go || die "Go is not installed: etcd's tests are built from Go modules"

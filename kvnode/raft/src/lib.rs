@@ -5,8 +5,8 @@
 //! own, which [`RaftNode`] overrides before they matter).
 //!
 //! Nothing above this crate sees a type of the raft crate. Messages are [`kvnode_proto::raftpb`]; membership changes are
-//! decoded and judged here ([`conf_change`]) before the raft crate parses anything; its known faults that are not
-//! released yet are guarded here ([`RaftNode::step`]).
+//! decoded and judged here ([`conf_change`]) before the raft crate parses anything; what is known to be wrong with its
+//! newest release is kept out here ([`RaftNode::new`], [`RaftNode::step`]).
 //!
 //! **The caller's duties**, in the order of the fields of [`Ready`]:
 //! 1. send [`Ready::messages`] at any time;
