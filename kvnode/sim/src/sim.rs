@@ -298,13 +298,13 @@ impl Sim {
                 // Usually everything that waits, as the server does; sometimes less, as if more came just then.
                 let count = if self.random.chance(800) { usize::MAX } else { 1 };
                 self.with(at, |process| process.write_log(count))?;
-                self.with(at, |process| Ok(process.pump()))
+                self.hand_out(at)
             }
             Event::Apply { at, .. } => {
                 self.machine(at).apply_scheduled = false;
                 let count = if self.random.chance(700) { usize::MAX } else { 1 };
                 self.with(at, |process| process.apply(count))?;
-                self.with(at, |process| Ok(process.pump()))
+                self.hand_out(at)
             }
             Event::Checkpoint { at, life } => {
                 let keep = [0, 3, 50][self.random.below(3) as usize];
@@ -318,10 +318,13 @@ impl Sim {
                 self.after(delay, Event::Checkpoint { at, life });
                 Ok(())
             }
-            Event::SnapshotReport { at, to, outcome, .. } => self.with(at, |process| {
-                process.raft.report_snapshot(MemberId(to), outcome);
-                Ok(process.pump())
-            }),
+            Event::SnapshotReport { at, to, outcome, .. } => {
+                self.with(at, |process| {
+                    process.raft.report_snapshot(MemberId(to), outcome);
+                    Ok(Effects::default())
+                })?;
+                self.hand_out(at)
+            }
             Event::Client(client) => self.client_begins(client),
             Event::GiveUp { client, number } => {
                 if self.clients.open.remove(&number).is_some() {
@@ -428,6 +431,15 @@ impl Sim {
             Ok(effects) => self.follow(id, effects),
             Err(fault) => self.fault(id, fault),
         }
+    }
+
+    /// Takes what raft wants done, or waits for more: the server's raft thread takes all that arrived before it hands out
+    /// what comes of it. The next tick is the latest.
+    fn hand_out(&mut self, id: u64) -> Judgement {
+        if self.random.chance(200) {
+            return Ok(());
+        }
+        self.with(id, |process| Ok(process.pump()))
     }
 
     fn follow(&mut self, id: u64, effects: Effects) -> Judgement {
@@ -613,13 +625,11 @@ impl Sim {
     fn arrive(&mut self, to: u64, packet: Packet) -> Judgement {
         let Packet { message, state } = packet;
         let kind = message.r#type();
-        // The server's raft thread takes all that arrived before it hands out what comes of it.
-        let more_arrives = self.random.chance(300);
         let mut stale = false;
         if let Some(meta) = message.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) {
             self.note(|| format!("m{to} receives a snapshot of {} at term {}", meta.index, meta.term));
         }
-        let outcome = self.with(to, |process| {
+        self.with(to, |process| {
             if let (Some(state), Some(meta)) =
                 (state, message.snapshot.as_ref().and_then(|s| s.metadata.as_ref()))
             {
@@ -633,10 +643,10 @@ impl Sim {
             // What is not for it, it ignores, as the server does.
             let _ = process.raft.step(message);
             process.check_progress()?;
-            Ok(if more_arrives { Effects::default() } else { process.pump() })
-        });
+            Ok(Effects::default())
+        })?;
         self.stats.stale_rejects += u64::from(stale);
-        outcome
+        self.hand_out(to)
     }
 
     fn client_rests(&mut self, client: usize) {
