@@ -154,12 +154,7 @@ impl Cluster {
             }
             ["isolate", id] => self.isolated.push(id.parse().expect("an ID")),
             ["heal"] => self.isolated.clear(),
-            ["crash", id] => {
-                let member = self.get(id);
-                member.up = false;
-                member.pending.clear();
-                member.unapplied.clear();
-            }
+            ["crash", id] => self.crash(id),
             ["restart", id] => self.restart(id),
             ["slow-disk", id] => self.get(id).slow_disk = true,
             ["persist", id] => self.persist(id),
@@ -192,6 +187,13 @@ impl Cluster {
         if let Err(e) = self.get(id).core.propose_conf_change(&change) {
             self.say(format_args!("refused: {e}"));
         }
+    }
+
+    fn crash(&mut self, id: &str) {
+        let member = self.get(id);
+        member.up = false;
+        member.pending.clear();
+        member.unapplied.clear();
     }
 
     fn restart(&mut self, id: &str) {
