@@ -319,10 +319,9 @@ impl Sim {
                 Ok(())
             }
             Event::SnapshotReport { at, to, outcome, .. } => {
-                self.with(at, |process| {
+                if let Some(process) = self.machine(at).process.as_mut() {
                     process.raft.report_snapshot(MemberId(to), outcome);
-                    Ok(Effects::default())
-                })?;
+                }
                 self.hand_out(at)
             }
             Event::Client(client) => self.client_begins(client),
