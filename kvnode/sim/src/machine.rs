@@ -326,16 +326,14 @@ impl Process {
         for _ in 0..count.min(self.log_jobs.len()) {
             match self.log_jobs.pop_front() {
                 Some(LogJob::Write(ready)) => {
-                    match ready.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref()) {
-                        Some(meta) => {
-                            self.finish_group(&mut group, &mut effects)?;
-                            let installed =
-                                self.wal.install_snapshot(&mark_of(meta), ready.hard_state.as_ref());
-                            io(&self.disk, self.id, installed)?;
-                            self.wal.append(None, &ready.entries);
-                        }
-                        None => self.wal.append(ready.hard_state.as_ref(), &ready.entries),
+                    if let Some(meta) =
+                        ready.snapshot.as_ref().and_then(|snapshot| snapshot.metadata.as_ref())
+                    {
+                        self.finish_group(&mut group, &mut effects)?;
+                        let installed = self.wal.install_snapshot(&mark_of(meta), ready.hard_state.as_ref());
+                        io(&self.disk, self.id, installed)?;
                     }
+                    self.wal.append(ready.hard_state.as_ref(), &ready.entries);
                     group.push(*ready);
                 }
                 Some(LogJob::Checkpointed(mark)) => {

@@ -106,15 +106,12 @@ impl WalLoop {
         for job in jobs.drain(..) {
             match job {
                 WalJob::Write(write) => {
-                    match &write.snapshot {
-                        Some(meta) => {
-                            self.finish(&mut group)?;
-                            // Durable with its hard state before any entry behind it is written.
-                            self.wal.install_snapshot(&mark_of(meta), write.hard_state.as_ref())?;
-                            self.wal.append(None, &write.entries);
-                        }
-                        None => self.wal.append(write.hard_state.as_ref(), &write.entries),
+                    if let Some(meta) = &write.snapshot {
+                        self.finish(&mut group)?;
+                        // Durable with its hard state before any entry behind it is written.
+                        self.wal.install_snapshot(&mark_of(meta), write.hard_state.as_ref())?;
                     }
+                    self.wal.append(write.hard_state.as_ref(), &write.entries);
                     group.push(write);
                 }
                 WalJob::Checkpointed(mark) => {

@@ -9,7 +9,7 @@ use kvnode_proto::{
 };
 use kvnode_storage::{
     limits::UNSYNCED_BYTES_MAX,
-    vfs::{OpenMode, RealDisk, SimDisk, Vfs, read_file},
+    vfs::{CrashPlan, OpenMode, RealDisk, SimDisk, Vfs, read_file},
     wal::{Metadata, Preparation, Replay, Wal, WalError, WalOptions},
 };
 
@@ -201,6 +201,35 @@ fn the_newest_mark_is_the_last_one_whatever_the_order_they_were_written_in() {
     let from = marks.last().unwrap();
     let (_, replay) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), from, options(1 << 16)).unwrap();
     assert_eq!(indexes(&replay), [11]);
+}
+
+/// Wherever power fails, nothing counts as committed that is not there.
+#[test]
+fn a_received_snapshot_counts_no_entry_that_comes_with_it_before_that_is_durable() {
+    let hard_state = HardState { term: 2, vote: 0, commit: 12 };
+    let entries = [11, 12].map(|index| Entry { term: 2, ..entry(index, b"on") });
+    let conf_state = Some(ConfState { voters: vec![0xA1], ..Default::default() });
+    let received = Snapshot { index: 10, term: 2, conf_state };
+    for power in 0.. {
+        let disk = SimDisk::new();
+        let mut wal = create(&disk, 1 << 16);
+        wal.append(Some(&state(1)), &[entry(1, b"a")]);
+        wal.sync().unwrap();
+        disk.arm(CrashPlan::AtChange(power));
+        let installed = wal.install_snapshot(&received, Some(&hard_state));
+        wal.append(Some(&hard_state), &entries);
+        let written = installed.and_then(|()| wal.sync()).is_ok();
+        drop(wal);
+        let disk = disk.crash(power);
+        let mark = Wal::snapshot_marks(&disk, Path::new(DIR)).unwrap().pop().unwrap();
+        let (_, replay) = Wal::open(Arc::new(disk), Path::new(DIR), &mark, options(1 << 16)).unwrap();
+        let last = replay.entries.last().map_or(mark.index, |entry| entry.index);
+        assert!(replay.hard_state.commit <= last, "after change {power}: {replay:?}");
+        if written {
+            assert_eq!((last, replay.hard_state), (12, hard_state));
+            return;
+        }
+    }
 }
 
 /// Cut between the two records of a received snapshot: it was never there, and the log goes on from before it.

@@ -243,7 +243,8 @@ impl Wal {
 
     /// Records durably that a snapshot from a leader, already durable elsewhere, takes the place of all that was here.
     /// `state` is the hard state that comes with it. Both become durable before anything behind them is written: an
-    /// entry that follows a snapshot means nothing without it.
+    /// entry that follows a snapshot means nothing without it. Nor does a commit index above the mark, which counts such
+    /// entries: it is written with them.
     pub fn install_snapshot(
         &mut self,
         mark: &walpb::Snapshot,
@@ -251,7 +252,7 @@ impl Wal {
     ) -> Result<(), WalError> {
         let state = state.copied().unwrap_or(self.state);
         self.put_mark(mark);
-        self.put_state(HardState { commit: state.commit.max(mark.index), ..state });
+        self.put_state(HardState { commit: mark.index, ..state });
         self.last_index = mark.index;
         self.sync()
     }
