@@ -92,6 +92,11 @@ pub struct RaftNode {
     elections: u64,
     last_ready: u64,
     persisted: u64,
+    /// The newest term and vote, and the Ready that brought them.
+    vote: (u64, u64),
+    vote_ready: u64,
+    /// Others' reads that this member was asked to confirm as leader.
+    reads: u64,
 }
 
 impl RaftNode {
@@ -114,6 +119,7 @@ impl RaftNode {
         if hard_state.commit < applied {
             hard_state.commit = applied;
         }
+        let vote = (hard_state.term, hard_state.vote);
         let log = MemoryLog::new(start, entries, hard_state, applied, conf_state);
         let raft_config = raft::Config {
             id: config.id.0,
@@ -134,12 +140,24 @@ impl RaftNode {
         };
         let raw = RawNode::new(&raft_config, log, &logger::logger(config.log.clone()))
             .map_err(|e| StartError::Config(e.to_string()))?;
-        Ok(Self { raw, jitter_seed: config.jitter_seed, elections: 0, last_ready: 0, persisted: 0 })
+        Ok(Self {
+            raw,
+            jitter_seed: config.jitter_seed,
+            elections: 0,
+            last_ready: 0,
+            persisted: 0,
+            vote,
+            vote_ready: 0,
+            reads: 0,
+        })
     }
 
     /// One tick of time passed.
     pub fn tick(&mut self) {
         if self.must_not_campaign() {
+            // Time passes all the same: it must not keep its vote for a leader that is gone.
+            let raft = &mut self.raw.raft;
+            raft.election_elapsed = (raft.election_elapsed + 1).min(raft.election_timeout());
             return;
         }
         self.set_jitter();
@@ -221,8 +239,12 @@ impl RaftNode {
         if m.get_msg_type() == MessageType::MsgTimeoutNow && self.must_not_campaign() {
             return Err(StepError::Dropped { from });
         }
-        if m.get_msg_type() == MessageType::MsgReadIndex && m.entries.len() != 1 {
-            return Err(local);
+        if m.get_msg_type() == MessageType::MsgReadIndex {
+            let [read] = m.mut_entries().as_mut() else { return Err(local) };
+            if self.raw.raft.state == StateRole::Leader {
+                self.reads += 1;
+                name_read(read, self.reads);
+            }
         }
         if m.get_msg_type() == MessageType::MsgAppendResponse && self.guard_stale_reject(&mut m) == Stale::Yes
         {
@@ -457,17 +479,25 @@ impl RaftNode {
         let number = rd.number();
         let role_change = rd.ss().map(|ss| (role(ss.raft_state), MemberId(ss.leader_id)));
         let snapshot = Some(rd.snapshot()).filter(|s| s.get_metadata().index > 0).cloned();
+        if let Some(hs) = rd.hs().filter(|hs| (hs.term, hs.vote) != self.vote) {
+            (self.vote, self.vote_ready) = ((hs.term, hs.vote), number);
+        }
         let mut messages = rd.take_messages();
-        let (free, persisted_messages) =
-            rd.take_persisted_messages().into_iter().partition::<Vec<_>, _>(promises_nothing);
+        let mut waiting = rd.take_persisted_messages();
+        // A sole voter leads as soon as it votes for itself. Before its vote is durable it could lead that term twice, with
+        // other entries, and a learner must not hear of either.
+        if self.persisted < self.vote_ready {
+            waiting.append(&mut messages);
+        }
+        let (free, persisted_messages) = waiting.into_iter().partition::<Vec<_>, _>(promises_nothing);
         messages.extend(free);
         let committed = rd.take_committed_entries();
         let entries = rd.take_entries();
         let out = Ready {
             number,
             role_change,
-            messages: messages.into_iter().map(convert::message_out).collect(),
-            persisted_messages: persisted_messages.into_iter().map(convert::message_out).collect(),
+            messages: messages.into_iter().map(message_out).collect(),
+            persisted_messages: persisted_messages.into_iter().map(message_out).collect(),
             hard_state: rd.hs().map(convert::hard_state_out),
             must_sync: rd.must_sync(),
             committed: committed.into_iter().map(convert::entry_out).collect(),
@@ -609,6 +639,23 @@ fn gap(m: &raftpb::Message) -> Option<u64> {
     let before = std::iter::once(m.index).chain(m.entries.iter().map(|entry| entry.index));
     (is_append && !m.entries.iter().zip(before).all(|(entry, before)| follows(entry, before)))
         .then_some(m.index)
+}
+
+/// Gives another member's read a name that never comes back. Members of etcd up to 3.6.8 ask again under the same name; an
+/// answer to the first could then confirm the second, and with it reads that began after this leader was replaced.
+fn name_read(read: &mut eraftpb::Entry, number: u64) {
+    read.data = [&read.data[..], &number.to_be_bytes()].concat().into();
+}
+
+/// What leaves: whoever asked for a read finds it under the name it gave.
+fn message_out(m: eraftpb::Message) -> raftpb::Message {
+    let mut m = convert::message_out(m);
+    if m.r#type == raftpb::MessageType::MsgReadIndexResp as i32 {
+        for read in &mut m.entries {
+            read.data.truncate(read.data.len().saturating_sub(size_of::<u64>()));
+        }
+    }
+    m
 }
 
 /// A follower's requests to its leader need not wait for its disk.

@@ -359,6 +359,11 @@ impl Cluster {
                 "hint" => m.reject_hint = number(),
                 "logterm" => m.log_term = number(),
                 "reject" => m.reject = true,
+                "context" => {
+                    m.context = Bytes::copy_from_slice(&number().to_be_bytes());
+                    let read = raftpb::Entry { data: m.context.clone(), ..raftpb::Entry::default() };
+                    m.entries.extend((m.r#type == MessageType::MsgReadIndex as i32).then_some(read));
+                }
                 "entries" => {
                     let entry = |index: &str| raftpb::Entry {
                         index: index.parse().expect("an index"),
