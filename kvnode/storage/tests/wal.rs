@@ -81,7 +81,7 @@ fn a_segment_has_the_bytes_that_etcd_writes() {
 fn a_group_is_one_write_and_one_sync() {
     let disk = SimDisk::new();
     let mut wal = create(&disk, 1 << 20);
-    disk.arm(kvnode_storage::vfs::CrashPlan::Never);
+    disk.arm(CrashPlan::Never);
     for index in 1..=100 {
         wal.append(Some(&state(index)), &[entry(index, &noise(index, 300))]);
     }
@@ -314,7 +314,7 @@ fn there_is_one_log_in_a_directory() {
 fn after_a_failed_sync_nothing_more_is_taken() {
     let disk = SimDisk::new();
     let mut wal = create(&disk, 4096);
-    disk.arm(kvnode_storage::vfs::CrashPlan::AtSync(0));
+    disk.arm(CrashPlan::AtSync(0));
     wal.append(None, &[entry(1, b"x")]);
     assert!(matches!(wal.sync(), Err(WalError::Io { action: "sync", .. })));
     assert!(matches!(wal.sync(), Err(WalError::Failed { .. })));
