@@ -31,7 +31,7 @@ pub(crate) enum ProposalBody {
 }
 
 impl ProposalBody {
-    fn size_bytes(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
         match self {
             Self::Request(data) => data.len(),
             Self::ConfChange(change) => change.context.len(),

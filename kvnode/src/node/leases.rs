@@ -175,19 +175,19 @@ impl Node {
     async fn checkpoint_leases(&self) {
         let book = &self.shared.leases;
         let due = book.clock.lock().due_checkpoints(book.now(), CHECKPOINTS_AT_ONCE);
-        if !due.is_empty() {
-            self.write_checkpoints(due).await;
+        if !due.is_empty()
+            && let Err(e) = self.write_checkpoints(due).await
+        {
+            warn!(error = %e, "failed to write down remaining lease times");
         }
     }
 
-    async fn write_checkpoints(&self, checkpoints: Vec<LeaseCheckpoint>) {
+    async fn write_checkpoints(&self, checkpoints: Vec<LeaseCheckpoint>) -> Result<(), NodeError> {
         let request = InternalRaftRequest {
             lease_checkpoint: Some(LeaseCheckpointRequest { checkpoints }),
             ..InternalRaftRequest::default()
         };
-        if let Err(e) = self.propose(request).await {
-            warn!(error = %e, "failed to write down remaining lease times");
-        }
+        self.propose(request).await.map(drop)
     }
 
     /// A round of messages that only a leader of the newest term gets through. Returns that term.
@@ -217,7 +217,8 @@ impl Node {
     /// Renews a lease, at the leader. Returns its time to live in seconds, 0 for one that is unknown or ran out.
     ///
     /// # Errors
-    /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`].
+    /// [`NodeError::NoLeader`], [`NodeError::Timeout`], [`NodeError::Stopped`]; where a checkpoint has to be forgotten
+    /// first, also those of [`Node::propose`].
     pub async fn lease_renew(&self, id: LeaseId) -> Result<i64, NodeError> {
         let there = |url: String, limit| async move { members::renew(&self.dialer, &url, id, limit).await };
         match self.decided(|| self.renew_here(id), there).await {
@@ -276,12 +277,12 @@ impl Node {
         loop {
             let outcome = book.clock.lock().renew(id, book.now());
             match outcome {
-                Ok(renewal) => {
-                    if renewal.clear_checkpoint.is_some() {
-                        self.write_checkpoints(vec![LeaseCheckpoint { id: id.0, remaining_ttl: 0 }]).await;
-                    }
+                Ok(ttl_seconds) => {
                     self.shared.metrics.lease.renewed.inc();
-                    return Ok(renewal.ttl_seconds);
+                    return Ok(ttl_seconds);
+                }
+                Err(RenewError::Checkpointed) => {
+                    self.write_checkpoints(vec![LeaseCheckpoint { id: id.0, remaining_ttl: 0 }]).await?;
                 }
                 Err(RenewError::NotPrimary) => return Err(NodeError::NotLeader),
                 Err(RenewError::NotFound) => return Err(NodeError::LeaseNotFound),

@@ -197,7 +197,7 @@ impl RaftLoop {
         }
     }
 
-    /// Proposes what arrived, in order; requests that follow each other enter raft as one batch.
+    /// Proposes what arrived, in order; requests that follow each other enter raft as batches.
     fn take_proposals(&mut self, letters: &mut Letters) {
         if !self.early_proposals.is_empty() && !self.raft.is_handing_over() && self.raft.role().1.is_some() {
             for message in std::mem::take(&mut self.early_proposals) {
@@ -217,6 +217,7 @@ impl RaftLoop {
 
     fn propose(&mut self, proposals: Vec<Proposal>) {
         let mut batch = Vec::with_capacity(proposals.len());
+        let mut bytes = 0;
         for proposal in proposals {
             if proposal.only_in_term.is_some_and(|term| !self.leads_in(term)) {
                 self.shared.waiters.answer(proposal.id, Err(NodeError::NotLeader));
@@ -227,7 +228,13 @@ impl RaftLoop {
                     Err(e) => self.not_proposed(vec![proposal], e),
                 }
             } else {
+                bytes += proposal.body.size_bytes();
                 batch.push(proposal);
+            }
+            // A batch travels to the leader in one message, which nothing that waited may make too large to arrive.
+            if u64::try_from(bytes).is_ok_and(|bytes| bytes >= limits::APPEND_BYTES) {
+                self.propose_batch(&mut batch);
+                bytes = 0;
             }
         }
         self.propose_batch(&mut batch);
@@ -567,6 +574,26 @@ mod tests {
         let proposal = raftpb::MessageType::MsgProp as i32;
         let handed_on = sent.lock().iter().filter(|message| message.r#type == proposal).count();
         assert_eq!(handed_on, 1);
+    }
+
+    #[test]
+    fn what_waited_for_a_leader_reaches_it_in_messages_of_bounded_size() {
+        let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let outbox = Arc::clone(&sent);
+        let mut member = follower();
+        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        for id in 1..=5 {
+            let body = ProposalBody::Request(vec![0; 600 << 10].into());
+            member.shared.inbox.propose(Proposal { id, body, only_in_term: None }).expect("room");
+            drop(member.shared.waiters.register(id));
+            round(&mut member);
+        }
+        member.shared.inbox.message(from_leader(raftpb::MessageType::MsgHeartbeat)).expect("room");
+        round(&mut member);
+        round(&mut member);
+        let entries: Vec<_> = sent.lock().iter().map(|message| message.entries.len()).collect();
+        let proposals: Vec<_> = entries.into_iter().filter(|count| *count > 0).collect();
+        assert_eq!(proposals, [2, 2, 1]);
     }
 
     #[test]

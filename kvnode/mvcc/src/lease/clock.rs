@@ -42,15 +42,9 @@ pub enum RenewError {
     /// It ran out and is about to be revoked: wait until it is, and answer as for an unknown one.
     #[error("the lease ran out and is being revoked")]
     Expired,
-}
-
-/// A renewed lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Renewal {
-    /// The time to live, for the answer.
-    pub ttl_seconds: i64,
-    /// A checkpoint to propose first, which forgets that less time was left once.
-    pub clear_checkpoint: Option<LeaseId>,
+    /// The next leader would give it less than its full time: propose a checkpoint that says 0, then ask again.
+    #[error("a checkpoint of the lease says that less time is left")]
+    Checkpointed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,11 +130,11 @@ impl LeaseClock {
         }
     }
 
-    /// Gives a lease its full time again.
+    /// Gives a lease its full time again, and returns that in seconds.
     ///
     /// # Errors
     /// See [`RenewError`].
-    pub fn renew(&mut self, id: LeaseId, now: Duration) -> Result<Renewal, RenewError> {
+    pub fn renew(&mut self, id: LeaseId, now: Duration) -> Result<i64, RenewError> {
         if !self.primary {
             return Err(RenewError::NotPrimary);
         }
@@ -148,11 +142,13 @@ impl LeaseClock {
         if timer.expiry <= now {
             return Err(RenewError::Expired);
         }
-        let checkpointed = self.checkpoints == Checkpoints::On && timer.lease.remaining_ttl_seconds > 0;
-        let ttl_seconds = timer.lease.ttl_seconds;
+        if self.checkpoints == Checkpoints::On && timer.lease.remaining_ttl_seconds > 0 {
+            return Err(RenewError::Checkpointed);
+        }
         timer.lease.remaining_ttl_seconds = 0;
+        let ttl_seconds = timer.lease.ttl_seconds;
         self.refresh(id, now, Duration::ZERO);
-        Ok(Renewal { ttl_seconds, clear_checkpoint: checkpointed.then_some(id) })
+        Ok(ttl_seconds)
     }
 
     /// Up to `limit` leases that ran out, to be revoked. Each is returned again after some seconds, until an applied
@@ -311,9 +307,9 @@ mod tests {
     #[test]
     fn a_renewed_lease_lives_on_and_an_expired_one_is_not_renewed() {
         let mut clock = primary(vec![lease(1, 5), lease(2, 9)], Checkpoints::Off);
-        assert_eq!(clock.renew(LeaseId(1), at(4)), Ok(Renewal { ttl_seconds: 5, clear_checkpoint: None }));
+        assert_eq!(clock.renew(LeaseId(1), at(4)), Ok(5));
         assert_eq!(clock.by_expiry(), [LeaseId(1), LeaseId(2)]);
-        assert_eq!(clock.renew(LeaseId(1), at(5)), Ok(Renewal { ttl_seconds: 5, clear_checkpoint: None }));
+        assert_eq!(clock.renew(LeaseId(1), at(5)), Ok(5));
         assert_eq!(clock.by_expiry(), [LeaseId(2), LeaseId(1)]);
         assert_eq!(clock.next_due(), Some(at(9)));
         assert_eq!(clock.expired(at(9), 10), [LeaseId(2)]);
@@ -341,10 +337,11 @@ mod tests {
         let mut next = LeaseClock::new(vec![left], Checkpoints::On);
         next.promote(at(0), at(0));
         assert_eq!(next.remaining(LeaseId(1), at(0)), Some(at(700)));
-        assert_eq!(
-            next.renew(LeaseId(1), at(1)),
-            Ok(Renewal { ttl_seconds: 1000, clear_checkpoint: Some(LeaseId(1)) })
-        );
+        // Until the others know better, it is not renewed.
+        assert_eq!(next.renew(LeaseId(1), at(1)), Err(RenewError::Checkpointed));
+        assert_eq!(next.remaining(LeaseId(1), at(1)), Some(at(699)));
+        next.observe(&[LeaseChange::Checkpointed(lease(1, 1000))], at(1));
+        assert_eq!(next.renew(LeaseId(1), at(1)), Ok(1000));
         assert_eq!(next.remaining(LeaseId(1), at(1)), Some(at(1000)));
     }
 

@@ -16,7 +16,7 @@ use crate::{auth::Identity, client::error::status};
 pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
     call.has_room(quota::QUOTA_LEASE_BYTES).await?;
     while request.id == 0 {
-        request.id = (call.services.node.next_id() >> 1).cast_signed();
+        request.id = call.services.node.next_id().cast_signed() & i64::MAX;
     }
     call.authenticated().await?;
     let body = InternalRaftRequest { lease_grant: Some(request), ..InternalRaftRequest::default() };
