@@ -206,6 +206,7 @@ impl Process {
     fn recover(id: u64, disk: &SimDisk, jitter: u64) -> Result<Option<(Self, Found)>, Fault> {
         let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
         let dir = data_dir();
+        let taken = io(disk, id, Wal::take(vfs, &dir.wal()))?;
         let marks = io(disk, id, Wal::snapshot_marks(disk, &dir.wal()))?;
         let mut opened = io(disk, id, checkpoint::open(disk, &dir))?;
         let mut found = Found::default();
@@ -221,7 +222,7 @@ impl Process {
         io(disk, id, checkpoint::remove_leftovers(disk, &dir))?;
         let covered = opened.as_ref().map_or(0, |checkpoint| checkpoint.index);
         let mark = marks.into_iter().rfind(|mark| mark.index <= covered).unwrap_or_default();
-        let (wal, replay) = io(disk, id, Wal::open(vfs, &dir.wal(), &mark, WAL_OPTIONS))?;
+        let (wal, replay) = io(disk, id, taken.open(&mark, WAL_OPTIONS))?;
         if replay.hard_state.term == 0 && replay.entries.is_empty() && opened.is_none() {
             return Ok(None);
         }

@@ -99,21 +99,31 @@ pub fn write(vfs: &dyn Vfs, data_dir: &DataDir, source: &dyn BucketSource) -> Re
 
 /// Writes the state as a checkpoint named `path`, whose directory exists.
 pub fn write_to(vfs: &dyn Vfs, path: &Path, source: &dyn BucketSource) -> Result<u64, CheckpointError> {
-    let layout = Layout::measure(source)?;
-    let length = snapshot_bytes(&layout);
     let temporary = vfs::temporary_name(path);
-    let file = vfs
-        .open(&temporary, OpenMode::CreateOrTruncate)
-        .map_err(CheckpointError::io("create", &temporary))?;
-    file.allocate(length).map_err(CheckpointError::io("reserve space for", &temporary))?;
-    write_snapshot(source, &layout, &mut FileWriter::new(&*file)).map_err(|error| match error {
-        BoltError::Output { source } => CheckpointError::io("write", &temporary)(source),
-        other => other.into(),
+    let length = write_temporary(vfs, &temporary, source).inspect_err(|_| {
+        // The log needs the room more.
+        let _ = vfs.remove_file(&temporary);
     })?;
-    file.sync_data().map_err(CheckpointError::io("sync", &temporary))?;
-    drop(file);
     vfs.rename(&temporary, path).map_err(CheckpointError::io("rename into place", path))?;
     vfs::sync_parent(vfs, path).map_err(CheckpointError::io("sync the parent of", path))?;
+    Ok(length)
+}
+
+fn write_temporary(
+    vfs: &dyn Vfs,
+    temporary: &Path,
+    source: &dyn BucketSource,
+) -> Result<u64, CheckpointError> {
+    let layout = Layout::measure(source)?;
+    let length = snapshot_bytes(&layout);
+    let file =
+        vfs.open(temporary, OpenMode::CreateOrTruncate).map_err(CheckpointError::io("create", temporary))?;
+    file.allocate(length).map_err(CheckpointError::io("reserve space for", temporary))?;
+    write_snapshot(source, &layout, &mut FileWriter::new(&*file)).map_err(|error| match error {
+        BoltError::Output { source } => CheckpointError::io("write", temporary)(source),
+        other => other.into(),
+    })?;
+    file.sync_data().map_err(CheckpointError::io("sync", temporary))?;
     Ok(length)
 }
 

@@ -203,6 +203,36 @@ fn the_newest_mark_is_the_last_one_whatever_the_order_they_were_written_in() {
     assert_eq!(indexes(&replay), [11]);
 }
 
+/// A process is killed between a write and its sync. Its next life answers for what it finds, whatever happens then.
+#[test]
+fn what_was_read_stays_even_if_it_was_never_synced() {
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        let mut wal = create(&disk, 1 << 16);
+        wal.append(Some(&state(1)), &[entry(1, b"a"), entry(2, b"b")]);
+        wal.flush().unwrap();
+        drop(wal);
+        let (wal, replay) = open(&disk, 1 << 16).unwrap();
+        assert_eq!(indexes(&replay), [1, 2]);
+        drop(wal);
+        let disk = disk.crash(seed);
+        assert_eq!(indexes(&open(&disk, 1 << 16).unwrap().1), [1, 2], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_that_is_taken_is_left_alone() {
+    let disk = SimDisk::new();
+    drop(create(&disk, 1 << 16));
+    let take = || Wal::take(Arc::new(disk.clone()), Path::new(DIR));
+    let taken = take().unwrap();
+    assert!(matches!(take(), Err(WalError::Locked { .. })));
+    let (wal, _) = taken.open(&Snapshot::default(), options(1 << 16)).unwrap();
+    assert!(matches!(take(), Err(WalError::Locked { .. })));
+    drop(wal);
+    take().unwrap();
+}
+
 /// Wherever power fails, nothing counts as committed that is not there.
 #[test]
 fn a_received_snapshot_counts_no_entry_that_comes_with_it_before_that_is_durable() {

@@ -6,7 +6,7 @@ use kvnode_raft::{DurableState, LogStart};
 use kvnode_storage::{
     checkpoint::{self, Checkpoint},
     identity::Identity as IdentityFile,
-    wal::{Replay, Wal},
+    wal::{Replay, TakenWal, Wal},
 };
 use tracing::{info, warn};
 
@@ -42,8 +42,9 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
     if let Some(identity) = &identity {
         check_cluster(config, disk, identity)?;
     }
+    let taken = Wal::take(disk.vfs.clone(), &disk.wal_dir)?;
     let (opened, mark) = open_checkpoint(disk)?;
-    let (mut wal, replay) = open_log(disk, &mark)?;
+    let (mut wal, replay) = open_log(disk, taken, &mark)?;
     let found = Identity {
         cluster: ClusterId(replay.metadata.cluster_id),
         member: MemberId(replay.metadata.node_id),
@@ -112,8 +113,8 @@ fn open_checkpoint(disk: &Disk) -> Result<(Option<Checkpoint>, walpb::Snapshot),
     Ok((opened, mark))
 }
 
-fn open_log(disk: &Disk, mark: &walpb::Snapshot) -> Result<(Wal, Replay), StartError> {
-    let (wal, replay) = Wal::open(disk.vfs.clone(), &disk.wal_dir, mark, disk.wal_options)?;
+fn open_log(disk: &Disk, taken: TakenWal, mark: &walpb::Snapshot) -> Result<(Wal, Replay), StartError> {
+    let (wal, replay) = taken.open(mark, disk.wal_options)?;
     if let Some(torn) = &replay.torn {
         warn!(path = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, reason = torn.reason,
             "cut an interrupted write off the write-ahead log; nothing in it was promised to anyone");

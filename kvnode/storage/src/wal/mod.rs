@@ -133,59 +133,32 @@ impl Wal {
         })
     }
 
-    /// Opens the log and reads what it holds behind `from`, a snapshot mark that must be in it (the default value
-    /// names the one every log begins with). Cuts off a torn tail.
+    /// Takes a log that is there, before anything that belongs to it is changed.
     ///
     /// # Errors
-    /// [`WalError::Corrupt`] for damage that no interrupted write explains; nothing was changed then.
+    /// [`WalError::Locked`] if another process has it.
+    pub fn take(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<TakenWal, WalError> {
+        let names = list_segments(&*vfs, dir)?;
+        let (tail, path) = open_tail(&*vfs, dir, &names)?;
+        // Whoever had it may have gone on to the next segment just before.
+        if list_segments(&*vfs, dir)? != names {
+            return Err(WalError::Locked { path });
+        }
+        let segments = segment::contiguous_suffix(&names).to_vec();
+        Ok(TakenWal { vfs, dir: dir.to_owned(), segments, tail, path })
+    }
+
+    /// [`Wal::take`] and [`TakenWal::open`].
+    ///
+    /// # Errors
+    /// Those of both.
     pub fn open(
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         from: &walpb::Snapshot,
         options: WalOptions,
     ) -> Result<(Self, Replay), WalError> {
-        let names = list_segments(&*vfs, dir)?;
-        let segments = segment::contiguous_suffix(&names).to_vec();
-        let first = segment::position_for(&segments, from.index)
-            .ok_or_else(|| WalError::BeginsLater { dir: dir.to_owned(), index: from.index })?;
-        let (tail, path) = open_tail(&*vfs, dir, &segments)?;
-
-        let mut found = replay::Collector::new(from);
-        let (ending, crc) = replay::read_segments(&*vfs, dir, &segments[first..], &*tail, &mut found)?;
-        if !found.found_mark() {
-            return Err(WalError::MarkMissing { dir: dir.to_owned(), index: from.index, term: from.term });
-        }
-        let metadata_bytes = found.metadata.take().unwrap_or_default();
-        let metadata = Metadata::decode(&metadata_bytes)
-            .ok_or_else(|| WalError::corrupt(&path, 0, "malformed metadata"))?;
-        mend_tail(&*tail, &ending, options.segment_bytes).map_err(WalError::io("clean the end of", &path))?;
-        prepare::remove_leftovers(&*vfs, dir).map_err(WalError::io("clean", dir))?;
-
-        let torn = ending.torn.map(|reason| TornTail {
-            path,
-            offset: ending.end as u64,
-            bytes: (ending.dirty_end - ending.end) as u64,
-            reason,
-        });
-        let preparer = Preparer::new(vfs.clone(), dir.to_owned(), options.segment_bytes, options.preparation);
-        let wal = Self {
-            vfs,
-            dir: dir.to_owned(),
-            options,
-            metadata: metadata_bytes,
-            segments,
-            tail,
-            offset: ending.end as u64,
-            unsynced_bytes: 0,
-            buffer: Vec::new(),
-            scratch: Vec::new(),
-            crc,
-            state: found.state,
-            last_index: found.last_index,
-            preparer,
-            health: Health::Good,
-        };
-        Ok((wal, Replay { metadata, hard_state: found.state, entries: found.entries, torn }))
+        Self::take(vfs, dir)?.open(from, options)
     }
 
     /// The snapshot marks in the log up to its commit index, by ascending index. Does not need the log to be closed.
@@ -413,6 +386,66 @@ impl Wal {
     }
 }
 
+/// A log that this process has and has not read.
+#[derive(Debug)]
+pub struct TakenWal {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    segments: Vec<SegmentName>,
+    tail: Box<dyn File>,
+    path: PathBuf,
+}
+
+impl TakenWal {
+    /// Opens the log and reads what it holds behind `from`, a snapshot mark that must be in it (the default value
+    /// names the one every log begins with). Cuts off a torn tail, and makes durable what it has read.
+    ///
+    /// # Errors
+    /// [`WalError::Corrupt`] for damage that no interrupted write explains; nothing was changed then.
+    pub fn open(self, from: &walpb::Snapshot, options: WalOptions) -> Result<(Wal, Replay), WalError> {
+        let Self { vfs, dir, segments, tail, path } = self;
+        let first = segment::position_for(&segments, from.index)
+            .ok_or_else(|| WalError::BeginsLater { dir: dir.clone(), index: from.index })?;
+        let mut found = replay::Collector::new(from);
+        let (ending, crc) = replay::read_segments(&*vfs, &dir, &segments[first..], &*tail, &mut found)?;
+        if !found.found_mark() {
+            return Err(WalError::MarkMissing { dir, index: from.index, term: from.term });
+        }
+        let metadata_bytes = found.metadata.take().unwrap_or_default();
+        let metadata = Metadata::decode(&metadata_bytes)
+            .ok_or_else(|| WalError::corrupt(&path, 0, "malformed metadata"))?;
+        mend_tail(&*tail, &ending, options.segment_bytes).map_err(WalError::io("clean the end of", &path))?;
+        prepare::remove_leftovers(&*vfs, &dir).map_err(WalError::io("clean", &dir))?;
+        vfs.sync_dir(&dir).map_err(WalError::io("sync", &dir))?;
+
+        let torn = ending.torn.map(|reason| TornTail {
+            path,
+            offset: ending.end as u64,
+            bytes: (ending.dirty_end - ending.end) as u64,
+            reason,
+        });
+        let preparer = Preparer::new(vfs.clone(), dir.clone(), options.segment_bytes, options.preparation);
+        let wal = Wal {
+            vfs,
+            dir,
+            options,
+            metadata: metadata_bytes,
+            segments,
+            tail,
+            offset: ending.end as u64,
+            unsynced_bytes: 0,
+            buffer: Vec::new(),
+            scratch: Vec::new(),
+            crc,
+            state: found.state,
+            last_index: found.last_index,
+            preparer,
+            health: Health::Good,
+        };
+        Ok((wal, Replay { metadata, hard_state: found.state, entries: found.entries, torn }))
+    }
+}
+
 fn list_segments(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<SegmentName>, WalError> {
     let missing = || WalError::Missing { dir: dir.to_owned() };
     if !vfs.exists(dir).map_err(WalError::io("look for", dir))? {
@@ -464,6 +497,10 @@ fn create_first(
 
 /// Puts the tail into a state that the next writes may rely on: zeros behind the last record, and durably so, else
 /// remains of an old write could mix with a new one.
+///
+/// What was read may never have reached the disk: whoever wrote it was killed before it synced, or its sync failed, after
+/// which the system takes for written what it still has in memory. So the last group is written again, and synced: this
+/// member answers for all that it has.
 fn mend_tail(tail: &dyn File, ending: &Ending, segment_bytes: u64) -> std::io::Result<()> {
     if let Some((at, word)) = ending.lost_length {
         tail.write_all_at(&word, at as u64)?;
@@ -472,7 +509,11 @@ fn mend_tail(tail: &dyn File, ending: &Ending, segment_bytes: u64) -> std::io::R
     prepare::zero(tail, ending.end as u64, ending.dirty_end as u64, &Progress::default())?;
     if tail.length()? < segment_bytes {
         tail.allocate(segment_bytes)?;
-        tail.sync_data()?;
     }
-    Ok(())
+    let group = (ending.end as u64).min(UNSYNCED_BYTES_MAX);
+    let mut bytes = vec![0; usize::try_from(group).unwrap_or(usize::MAX)];
+    let at = ending.end as u64 - group;
+    tail.read_exact_at(&mut bytes, at)?;
+    tail.write_all_at(&bytes, at)?;
+    tail.sync_data()
 }
