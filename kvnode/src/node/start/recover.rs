@@ -1,7 +1,7 @@
 //! Starting from a disk that was a member's before: newest checkpoint, then the log behind it.
 
 use kvnode_mvcc::{ClusterId, MemberId, Store};
-use kvnode_proto::walpb;
+use kvnode_proto::{raftpb::HardState, walpb};
 use kvnode_raft::{DurableState, LogStart};
 use kvnode_storage::{
     checkpoint::{self, Checkpoint},
@@ -90,10 +90,34 @@ pub(super) async fn recover(config: &Config, disk: &Disk, boot: &Boot) -> Result
         applied,
         conf_state: store.view().conf_state().unwrap_or_default(),
     };
+    if let Some(checkpoint) = &opened {
+        follow_state(checkpoint.term, &mut wal, &mut raft)?;
+    }
     if config.force_new_cluster {
         force::leave_alone(found.member, &remotes, &mut wal, &mut raft)?;
     }
     Ok(Recovered { identity: found, wal, raft, store, remotes })
+}
+
+/// Where the state is ahead of the log it takes the log's place, as a received snapshot does. etcd applies what is committed
+/// while its own log is still being written, so a power cut can leave its directory like this; what it applied is committed.
+fn follow_state(term: u64, wal: &mut Wal, raft: &mut DurableState) -> Result<(), StartError> {
+    let last = raft.entries.last().map_or(raft.start.index, |entry| entry.index);
+    if raft.applied <= last {
+        return Ok(());
+    }
+    warn!(
+        "applied-index" = raft.applied,
+        "last-index" = last,
+        "the state is ahead of the write-ahead log, and replaces it"
+    );
+    raft.start = LogStart { index: raft.applied, term };
+    raft.entries.clear();
+    let before = raft.hard_state;
+    let vote = if term > before.term { 0 } else { before.vote };
+    raft.hard_state = HardState { term: term.max(before.term), vote, commit: raft.applied };
+    let mark = walpb::Snapshot { index: raft.applied, term, conf_state: Some(raft.conf_state.clone()) };
+    Ok(wal.install_snapshot(&mark, Some(&raft.hard_state))?)
 }
 
 /// The newest checkpoint, and the newest mark in the log that it covers.

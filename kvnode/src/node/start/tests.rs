@@ -223,6 +223,30 @@ fn files_that_say_no_version_follow_the_cluster() {
     });
 }
 
+/// As etcd leaves it when power fails while its log is still being written.
+#[test]
+fn a_state_that_is_ahead_of_its_log_takes_the_logs_place() {
+    run(async {
+        let (config, sim) = (config(), SimDisk::new());
+        let disk = disk(&sim);
+        let members = fresh::initial_members(&config);
+        let own = members[0].id;
+        let mut recovered = fresh::create_with(&config, &disk, members, own).expect("an empty disk");
+        recovered.store.apply(RaftIndex(9), Term(2), &put("ahead")).expect("a write");
+        recovered.store.set_conf_state(raftpb::ConfState { voters: vec![own.0], ..Default::default() });
+        let view = recovered.store.publish().view;
+        checkpoint::write(&sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
+        drop(recovered);
+
+        for life in 1..3 {
+            let node = start(&sim, &config).await.expect("a whole disk");
+            node.propose(put(&format!("life {life}"))).await.expect("a sole member takes writes");
+            assert_eq!(keys(&node).len(), 1 + life, "{:?}", keys(&node));
+            node.stop().await;
+        }
+    });
+}
+
 #[test]
 fn a_volume_without_its_log_gets_no_second_life() {
     run(async {
