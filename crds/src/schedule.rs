@@ -7,6 +7,32 @@ use serde::{Deserialize, Serialize};
 use crate::backup::Compression;
 use crate::store::{BackupStore, NameRef};
 
+/// Numbers or names as a cron field may hold them: one, a range, all; every so many of them; several of those.
+macro_rules! cron_field {
+    ($value:literal) => {
+        concat!(cron_field!(one $value), "(,", cron_field!(one $value), ")*")
+    };
+    (one $value:literal) => {
+        concat!("([*]|", $value, "(-", $value, ")?)(/[1-9][0-9]?)?")
+    };
+}
+
+/// A cron line whose fields are within their ranges. What can only be told of all of them together, that it never comes for
+/// one, is a condition.
+const CRON_RULE: &str = concat!(
+    "self.matches('^",
+    cron_field!("[0-5]?[0-9]"),
+    " ",
+    cron_field!("([01]?[0-9]|2[0-3])"),
+    " ([?]|",
+    cron_field!("(L?W|L|(0?[1-9]|[12][0-9]|3[01])W?)"),
+    ") ",
+    cron_field!("(0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)"),
+    " ([?]|",
+    cron_field!("([0-7]|SUN|MON|TUE|WED|THU|FRI|SAT)(#[1-5L]|L)?"),
+    ")$')",
+);
+
 /// Backups of a cluster by the clock, and how many of them to keep.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -47,7 +73,7 @@ pub struct EtcdBackupScheduleSpec {
     pub cluster_ref: NameRef,
     /// When, as five cron fields: minute, hour, day of month, month, day of week.
     #[schemars(length(min = 9, max = 128))]
-    #[x_kube(validation = Rule::new(r"self.matches('^[0-9*/,-]+ [0-9*/,-]+ [0-9*/,?LW-]+ ([0-9*/,-]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)+ ([0-9*/,?#L-]|SUN|MON|TUE|WED|THU|FRI|SAT)+$')").message("must be five cron fields separated by single spaces (minute hour day-of-month month day-of-week), for example '0 3 * * *' for 03:00 every day"))]
+    #[x_kube(validation = Rule::new(CRON_RULE).message("must be five cron fields separated by single spaces (minute hour day-of-month month day-of-week), each within its range, for example '0 3 * * *' for 03:00 every day"))]
     pub schedule: String,
     /// Time zone of the schedule, a name of the IANA database such as `Europe/Berlin`.
     #[serde(default = "default_time_zone")]

@@ -153,10 +153,36 @@ fn backup() -> Value {
 
 #[test]
 fn cron_lines_have_five_fields() {
-    for cron in ["0 3 * * *", "*/15 * * * *", "0 0 1,15 * MON-FRI", "30 2 L * *", "0 0 * JAN SUN#2"] {
+    let accepted = [
+        "0 3 * * *",
+        "*/15 * * * *",
+        "0 0 1,15 * MON-FRI",
+        "30 2 L * *",
+        "0 0 * JAN SUN#2",
+        "5-59/10,0 0-23 31 12 7",
+        "00 03 15W 02 5L",
+        "0 0 ? * ?",
+    ];
+    for cron in accepted {
         accepts("EtcdBackupSchedule", schedule(cron), None);
     }
-    for cron in ["0 3 * *", "0 0 3 * * *", "@daily now ok", "0  3 * * *", "every day at 3", "a b c d e"] {
+    let refused = [
+        "0 3 * *",
+        "0 0 3 * * *",
+        "@daily now ok",
+        "0  3 * * *",
+        "every day at 3",
+        "a b c d e",
+        "60 * * * *",
+        "0 24 * * *",
+        "0 0 32 * *",
+        "0 0 * 13 *",
+        "0 0 * * 8",
+        "*/0 * * * *",
+        "1- * * * *",
+        ", * * * *",
+    ];
+    for cron in refused {
         refuses("EtcdBackupSchedule", schedule(cron), None, "five cron fields");
     }
 }

@@ -16,7 +16,7 @@ use crate::{auth::Identity, client::error::status};
 pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
     call.has_room(quota::QUOTA_LEASE_BYTES).await?;
     while request.id == 0 {
-        request.id = call.services.node.next_id().cast_signed() & i64::MAX;
+        request.id = id_from(call.services.node.next_id());
     }
     call.authenticated().await?;
     let body = InternalRaftRequest { lease_grant: Some(request), ..InternalRaftRequest::default() };
@@ -30,6 +30,11 @@ pub async fn grant(call: Call, mut request: LeaseGrantRequest) -> Result<LeaseGr
         }),
         _ => Err(wrong_answer()),
     }
+}
+
+/// A lease's ID from a number that nobody else has: not negative, and different where the numbers differ below the sign.
+fn id_from(number: u64) -> i64 {
+    number.cast_signed() & i64::MAX
 }
 
 /// Ends a lease, and with it its keys.
@@ -121,5 +126,16 @@ impl Call {
             may.lease_write(who.requester(), lease)
         };
         self.permit(may).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_follow_each_other_are_different_leases() {
+        assert!(id_from(6) != id_from(7) && id_from(7) != id_from(8));
+        assert_eq!(id_from(u64::MAX), i64::MAX);
     }
 }
