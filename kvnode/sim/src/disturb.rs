@@ -58,7 +58,7 @@ pub(crate) fn disturb(sim: &mut Sim) -> Judgement {
         11 => sim.network.weather = Weather::draw(&mut sim.random),
         12 => {
             // A leader has to answer for its disk.
-            let id = if sim.random.chance(500) { sim.leader().unwrap_or(id) } else { id };
+            let id = if sim.random.chance(800) { sim.leader().unwrap_or(id) } else { id };
             let until = sim.now + sim.random.between(SECOND / 2, 5 * SECOND);
             sim.note(|| format!("the disk of m{id} hangs"));
             let machine = sim.machine(id);

@@ -51,7 +51,7 @@ fn check_coverage(total: &Stats) {
         ("snapshots installed", total.snapshots, 20),
         ("membership changes", total.conf_changes, 100),
         ("leaders moved", total.transfers, 10),
-        ("leaders whose disk hung", total.stepped_down, 5),
+        ("leaders whose disk hung", total.stepped_down, 10),
         ("rejects that came late", total.stale_rejects, 10),
         ("compactions", total.compactions, 20),
         ("hashes compared", total.hashes_compared, 500),
