@@ -25,7 +25,7 @@ const CRON_RULE: &str = concat!(
     " ",
     cron_field!("([01]?[0-9]|2[0-3])"),
     " ([?]|",
-    cron_field!("(L?W|L|(0?[1-9]|[12][0-9]|3[01])W?)"),
+    cron_field!("(LW?|(0?[1-9]|[12][0-9]|3[01])W?)"),
     ") ",
     cron_field!("(0?[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)"),
     " ([?]|",

@@ -152,7 +152,7 @@ fn backup() -> Value {
 }
 
 #[test]
-fn cron_lines_have_five_fields() {
+fn cron_lines_have_five_fields_within_their_ranges() {
     let accepted = [
         "0 3 * * *",
         "*/15 * * * *",
@@ -162,6 +162,7 @@ fn cron_lines_have_five_fields() {
         "5-59/10,0 0-23 31 12 7",
         "00 03 15W 02 5L",
         "0 0 ? * ?",
+        "0 0 LW * *",
     ];
     for cron in accepted {
         accepts("EtcdBackupSchedule", schedule(cron), None);
@@ -176,6 +177,7 @@ fn cron_lines_have_five_fields() {
         "60 * * * *",
         "0 24 * * *",
         "0 0 32 * *",
+        "0 0 W * *",
         "0 0 * 13 *",
         "0 0 * * 8",
         "*/0 * * * *",
