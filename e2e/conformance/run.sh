@@ -54,7 +54,8 @@ outcome() {
   echo "$word $(grep -c '^  *--- PASS' "$1" || true)"
 }
 
-# one SUITE TEST: runs it, TEST/SUB-TESTS only these of it, and leaves a line as those of the list. The script calls itself with this, several at a time.
+# one SUITE TEST: runs it, TEST/SUB-TESTS only these of it, and leaves a line as those of the list. The script calls itself
+# with this, several at a time.
 # The working directory is a fresh one, since some tests leave data there, in a place with a short name, since others put
 # sockets there.
 one() {
@@ -100,10 +101,34 @@ verdict() {
     }' "$WORK/$1.results" - >&2
 }
 
+# without_failpoints: puts something in front of the programs that says they have no failpoints. The robustness tests ask the
+# port in GOFAIL_HTTP which there are, and end where nobody answers; told of none they kill, cut off and replace members. A
+# member that is started again finds the answers of its first life still there.
+without_failpoints() {
+  local program
+  mkdir "$WORK/without-failpoints" "$WORK/no-failpoints"
+  : >"$WORK/no-failpoints/index.html"
+  for program in "$WORK"/bin/*; do
+    cat >"$WORK/without-failpoints/${program##*/}" <<END
+#!/usr/bin/env bash
+answers() { (: <"/dev/tcp/\${GOFAIL_HTTP/:/\/}") 2>/dev/null; }
+if [ -n "\${GOFAIL_HTTP:-}" ] && ! answers; then
+  python3 -m http.server --bind 127.0.0.1 --directory "$WORK/no-failpoints" "\${GOFAIL_HTTP##*:}" >/dev/null 2>&1 &
+  until answers; do sleep 0.02; done
+fi
+exec "$program" "\$@"
+END
+    chmod +x "$WORK/without-failpoints/${program##*/}"
+  done
+}
+
 suite() {
   local new jobs=$JOBS
-  # Beside others the load that its tests ask for would not be reached.
-  [ "$1" != robustness ] || jobs=1
+  if [ "$1" = robustness ]; then
+    # Beside others the load that its tests ask for would not be reached.
+    jobs=1
+    without_failpoints
+  fi
   new=$(unlisted "$1")
   [ -z "$new" ] || die "$1.txt lacks tests that the suite has: ${new//$'\n'/ }"
   mkdir -p "$WORK/$1"
@@ -140,22 +165,6 @@ mkdir "$WORK/bin"
 ln -s "$(realpath "$(command -v "$SERVER")")" "$WORK/bin/etcd"
 ln -s "$(realpath "$CACHE/bin/etcd-3.6")" "$WORK/bin/etcd-last-release"
 ln -s "$(realpath "$CACHE/bin/etcdctl")" "$(realpath "$CACHE/bin/etcdutl")" "$WORK/bin/"
-# The robustness tests ask the port in GOFAIL_HTTP which failpoints a member has, and end where nobody answers. This one
-# has none, so they kill, cut off and replace members. A member started again finds the first one's answers still there.
-mkdir "$WORK/without-failpoints" "$WORK/no-failpoints"
-: >"$WORK/no-failpoints/index.html"
-for program in "$WORK"/bin/*; do
-  cat >"$WORK/without-failpoints/${program##*/}" <<END
-#!/usr/bin/env bash
-answers() { (: <"/dev/tcp/\${GOFAIL_HTTP/:/\/}") 2>/dev/null; }
-if [ -n "\${GOFAIL_HTTP:-}" ] && ! answers; then
-  python3 -m http.server --bind 127.0.0.1 --directory "$WORK/no-failpoints" "\${GOFAIL_HTTP##*:}" >/dev/null 2>&1 &
-  until answers; do sleep 0.02; done
-fi
-exec "$program" "\$@"
-END
-  chmod +x "$WORK/without-failpoints/${program##*/}"
-done
 
 rc=0
 for name in "$@"; do suite "$name" || rc=1; done

@@ -223,18 +223,19 @@ impl RaftLoop {
                 self.shared.waiters.answer(proposal.id, Err(NodeError::NotLeader));
             } else if let ProposalBody::ConfChange(change) = &proposal.body {
                 self.propose_batch(&mut batch);
+                bytes = 0;
                 match self.raft.propose_conf_change(change) {
                     Ok(()) => self.proposed(&[proposal]),
                     Err(e) => self.not_proposed(vec![proposal], e),
                 }
             } else {
-                bytes += proposal.body.size_bytes();
+                bytes += proposal.body.size_bytes() as u64;
                 batch.push(proposal);
-            }
-            // A batch travels to the leader in one message, which nothing that waited may make too large to arrive.
-            if u64::try_from(bytes).is_ok_and(|bytes| bytes >= limits::APPEND_BYTES) {
-                self.propose_batch(&mut batch);
-                bytes = 0;
+                // It travels to the leader in one message, which nothing that waited may make too large to arrive.
+                if bytes >= limits::APPEND_BYTES {
+                    self.propose_batch(&mut batch);
+                    bytes = 0;
+                }
             }
         }
         self.propose_batch(&mut batch);
@@ -478,6 +479,14 @@ mod tests {
         RaftLoop::new(shared, raft, Arc::new(testing::Outbox(drop)))
     }
 
+    /// And all that it sends.
+    fn follower_and_outbox() -> (RaftLoop, Arc<parking_lot::Mutex<Vec<raftpb::Message>>>) {
+        let (mut member, sent) = (follower(), Arc::new(parking_lot::Mutex::new(Vec::new())));
+        let outbox = Arc::clone(&sent);
+        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        (member, sent)
+    }
+
     /// One round of what is in the inbox.
     fn round(member: &mut RaftLoop) {
         let mut letters = Letters::default();
@@ -550,10 +559,7 @@ mod tests {
 
     #[test]
     fn what_a_leader_decided_is_not_handed_on_to_the_next() {
-        let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let outbox = Arc::clone(&sent);
-        let mut member = follower();
-        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        let (mut member, sent) = follower_and_outbox();
         let propose = |member: &RaftLoop, id, only_in_term| {
             let body = ProposalBody::Request(bytes::Bytes::from_static(b"x"));
             member.shared.inbox.propose(Proposal { id, body, only_in_term }).expect("room");
@@ -578,10 +584,7 @@ mod tests {
 
     #[test]
     fn what_waited_for_a_leader_reaches_it_in_messages_of_bounded_size() {
-        let sent = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let outbox = Arc::clone(&sent);
-        let mut member = follower();
-        member.transport = Arc::new(testing::Outbox(move |messages: Vec<_>| outbox.lock().extend(messages)));
+        let (mut member, sent) = follower_and_outbox();
         for id in 1..=5 {
             let body = ProposalBody::Request(vec![0; 600 << 10].into());
             member.shared.inbox.propose(Proposal { id, body, only_in_term: None }).expect("room");

@@ -21,7 +21,7 @@ use kvnode_storage::{
     wal::{Preparation, WalOptions},
 };
 
-use super::{Boot, Disk, StartError, fresh, recover, start_on};
+use super::{Boot, Disk, Recovered, StartError, fresh, recover, start_on};
 use crate::{
     auth::Tokens,
     flags::config::{ClusterState, Config, MetricsLevel},
@@ -53,6 +53,19 @@ fn disk(sim: &SimDisk) -> Disk {
 async fn start(sim: &SimDisk, config: &Config) -> Result<Node, StartError> {
     let tokens = Arc::new(Tokens::load(config).unwrap());
     start_on(&disk(sim), config, Metrics::new(MetricsLevel::Basic), tokens, &Boot::default()).await
+}
+
+/// A new sole member whose checkpoint holds `request`, applied at index 9 of term 2, and whose log does not.
+fn create_ahead_of_log(sim: &SimDisk, config: &Config, request: &InternalRaftRequest) -> Recovered {
+    let disk = disk(sim);
+    let members = fresh::initial_members(config);
+    let own = members[0].id;
+    let mut recovered = fresh::create_with(config, &disk, members, own).expect("an empty disk");
+    recovered.store.apply(RaftIndex(9), Term(2), request).expect("members may always agree");
+    recovered.store.set_conf_state(raftpb::ConfState { voters: vec![own.0], ..Default::default() });
+    let view = recovered.store.publish().view;
+    checkpoint::write(sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
+    recovered
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -197,20 +210,14 @@ fn who_joins_is_known_by_name_and_not_held_to_what_it_advertises() {
 fn files_that_say_no_version_follow_the_cluster() {
     run(async {
         let (config, sim) = (config(), SimDisk::new());
-        let disk = disk(&sim);
-        let members = fresh::initial_members(&config);
-        let own = members[0].id;
-        let mut recovered = fresh::create_with(&config, &disk, members, own).expect("an empty disk");
         // As etcd leaves it when it stops between the cluster's step to a version and its own.
         let version = ClusterVersionSetRequest { ver: "3.7.0".to_owned() };
         let request =
             InternalRaftRequest { cluster_version_set: Some(version), ..InternalRaftRequest::default() };
-        let (index, term) = (RaftIndex(9), Term(2));
-        recovered.store.apply(index, term, &request).expect("members may always agree");
-        recovered.store.set_conf_state(raftpb::ConfState { voters: vec![own.0], ..Default::default() });
-        let view = recovered.store.publish().view;
+        let mut recovered = create_ahead_of_log(&sim, &config, &request);
+        let view = recovered.store.view();
         assert_eq!((view.storage_version(), view.schema_version()), (None, Some("3.5.0".to_owned())));
-        checkpoint::write(&sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
+        let (index, term) = view.applied();
         let mark = walpb::Snapshot { index: index.0, term: term.0, conf_state: view.conf_state() };
         let hard_state = raftpb::HardState { term: term.0, vote: 0, commit: index.0 };
         recovered.wal.install_snapshot(&mark, Some(&hard_state)).expect("power is on");
@@ -228,16 +235,7 @@ fn files_that_say_no_version_follow_the_cluster() {
 fn a_state_that_is_ahead_of_its_log_takes_the_logs_place() {
     run(async {
         let (config, sim) = (config(), SimDisk::new());
-        let disk = disk(&sim);
-        let members = fresh::initial_members(&config);
-        let own = members[0].id;
-        let mut recovered = fresh::create_with(&config, &disk, members, own).expect("an empty disk");
-        recovered.store.apply(RaftIndex(9), Term(2), &put("ahead")).expect("a write");
-        recovered.store.set_conf_state(raftpb::ConfState { voters: vec![own.0], ..Default::default() });
-        let view = recovered.store.publish().view;
-        checkpoint::write(&sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
-        drop(recovered);
-
+        drop(create_ahead_of_log(&sim, &config, &put("ahead")));
         for life in 1..3 {
             let node = start(&sim, &config).await.expect("a whole disk");
             node.propose(put(&format!("life {life}"))).await.expect("a sole member takes writes");
