@@ -5,7 +5,7 @@
 //! What is never here: a client, IO, a clock, or a decision. Decisions live in `operator-plan`.
 //!
 //! Read next: [`cluster`] for the main kind, [`conditions`] for how status speaks, [`names`] for what the
-//! operator creates. The manifests in `yaml/` are generated: `cargo run -p crds --bin crdgen`.
+//! operator creates. The manifests in `yaml/`, which the chart has too, are generated: `cargo run -p crds --bin crdgen`.
 
 pub mod backup;
 pub mod cluster;

@@ -115,7 +115,7 @@ fn the_charts_definitions_are_those_of_the_api() {
     let copy = repository().join("charts/kvnode-operator/files/crds");
     let names =
         |dir: &Path| -> BTreeSet<_> { fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect() };
-    let hint = "cp crds/yaml/*.yaml charts/kvnode-operator/files/crds/";
+    let hint = "cargo run -p crds --bin crdgen";
     assert_eq!(names(&source), names(&copy), "mend with: {hint}");
     for name in names(&source) {
         let same = fs::read(source.join(&name)).unwrap() == fs::read(copy.join(&name)).unwrap();
