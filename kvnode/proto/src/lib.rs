@@ -1,25 +1,26 @@
 //! The words kvnode speaks: etcd's v3 API, its peers' raft messages and the records of its files.
 //!
 //! The `.proto` files under `proto/` are our own writing of etcd's public names and numbers. This crate holds nothing
-//! but what the compiler makes of them: no semantics, no IO. Bytes fields are [`bytes::Bytes`], so a key or value read
+//! but what the compiler makes of them, and the one message it could not make (`txn`): no semantics, no IO. Bytes fields are [`bytes::Bytes`], so a key or value read
 //! from the network travels to the log, the store, watchers and answers without being copied.
 //!
 //! The feature `grpc` adds clients and servers of the services; without it there is no network stack below.
 
-#![allow(clippy::all, reason = "generated code")]
+mod txn;
 
 macro_rules! package {
-    ($name:ident, $doc:literal) => {
+    ($name:ident, $doc:literal $(, $by_hand:path)?) => {
         #[doc = $doc]
-        #[allow(missing_docs, unused_qualifications, reason = "generated code")]
+        #[allow(clippy::all, missing_docs, unused_qualifications, reason = "generated code")]
         pub mod $name {
+            $(pub use $by_hand;)?
             include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
         }
     };
 }
 
 package!(authpb, "Users, roles and permissions as stored.");
-package!(etcdserverpb, "The v3 API and the bodies of raft log entries.");
+package!(etcdserverpb, "The v3 API and the bodies of raft log entries.", crate::txn::TxnRequest);
 package!(leasepb, "Leases as stored.");
 package!(membershippb, "Replicated facts about the cluster and its members.");
 package!(mvccpb, "Keys at a revision, and changes to them.");

@@ -70,6 +70,31 @@ fn a_transaction_is_one_revision() {
     });
 }
 
+/// Their answers are short: what was asked so deep is not done.
+#[test]
+fn a_member_lives_on_after_transactions_deep_within_each_other() {
+    let member = Member::start();
+    block_on(async {
+        let mut kv = KvClient::new(member.channel());
+        let never = kvnode_proto::etcdserverpb::Compare {
+            result: compare::CompareResult::Less as i32,
+            key: "a".into(),
+            ..Default::default()
+        };
+        for depth in [48, 49, 50, 100] {
+            let mut txn = TxnRequest::default();
+            for _ in 0..depth {
+                let request = Some(request_op::Request::RequestTxn(txn));
+                txn = TxnRequest { success: vec![RequestOp { request }], ..TxnRequest::default() };
+            }
+            txn.compare.push(never.clone());
+            assert!(!kv.txn(txn).await.unwrap().into_inner().succeeded);
+            let put = PutRequest { key: "a".into(), ..PutRequest::default() };
+            kv.put(put).await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn errors_carry_etcds_codes_and_texts() {
     let member = Member::start_with(Options::with(&["--max-request-bytes=2000", "--max-txn-ops=1"]));

@@ -7,9 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use kvnode_mvcc::{MemberId, RaftIndex, Store, Term};
+use kvnode_mvcc::{MemberId, RaftIndex, Store, Term, validate};
 use kvnode_proto::{
-    etcdserverpb::{InternalRaftRequest, PutRequest, RangeRequest},
+    etcdserverpb::{
+        InternalRaftRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
+    },
     membershippb::ClusterVersionSetRequest,
     raftpb, walpb,
 };
@@ -20,6 +22,8 @@ use kvnode_storage::{
     vfs::{CrashPlan, SimDisk},
     wal::{Preparation, WalOptions},
 };
+
+use prost::Message;
 
 use super::{Boot, Disk, Recovered, StartError, fresh, recover, start_on};
 use crate::{
@@ -67,6 +71,9 @@ fn create_ahead_of_log(sim: &SimDisk, config: &Config, request: &InternalRaftReq
     checkpoint::write(sim, &disk.data_dir, &ViewSource(&view)).expect("power is on");
     recovered
 }
+
+/// etcd's default of `--max-txn-ops`.
+const MAX_TXN_OPS: usize = 128;
 
 fn run(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -226,6 +233,32 @@ fn files_that_say_no_version_follow_the_cluster() {
         let node = start(&sim, &config).await.expect("a whole disk");
         node.linearize().await.expect("a sole member leads");
         assert_eq!(node.reader().view().storage_version(), Some("3.7.0".to_owned()));
+        node.stop().await;
+    });
+}
+
+/// What a client may ask, every member can apply, in this life and the next.
+#[test]
+fn transactions_within_each_other_are_applied_however_deep_they_may_be() {
+    run(async {
+        let (config, sim) = (config(), SimDisk::new());
+        let put = put("inside").put.map(Request::RequestPut);
+        let mut txn = TxnRequest { success: vec![RequestOp { request: put }], ..TxnRequest::default() };
+        for _ in 1..MAX_TXN_OPS {
+            let request = Some(Request::RequestTxn(txn));
+            txn = TxnRequest { success: vec![RequestOp { request }], ..TxnRequest::default() };
+        }
+        validate::txn(&txn, MAX_TXN_OPS).expect("as deep as a client may ask");
+        let sent = TxnRequest::decode(&*txn.encode_to_vec()).expect("a client's request");
+        let node = start(&sim, &config).await.expect("an empty disk");
+        let request = InternalRaftRequest { txn: Some(sent), ..InternalRaftRequest::default() };
+        node.propose(request).await.expect("applied");
+        // Without power it leaves no checkpoint of what it applied.
+        sim.arm(CrashPlan::AtChange(0));
+        node.stop().await;
+        let node = start(&sim.crash(1), &config).await.expect("the same entry in the log");
+        node.linearize().await.expect("a sole member leads");
+        assert_eq!(keys(&node), BTreeSet::from(["inside".to_owned()]));
         node.stop().await;
     });
 }
