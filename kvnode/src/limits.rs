@@ -6,6 +6,10 @@
 /// holding more.
 pub const ACCEPTED_CONNECTIONS: usize = 128;
 
+/// Database snapshots that are sent to clients at a time. Each has a thread of its own, for as long as its client takes to
+/// read, and keeps the state of its beginning in memory.
+pub const SNAPSHOTS_AT_ONCE: usize = 32;
+
 /// Snapshot blobs that may wait for one stream's transport: 32 KiB each, so 512 KiB, enough to read ahead of a
 /// connection without holding the database twice.
 pub const SNAPSHOT_BLOBS: usize = 16;

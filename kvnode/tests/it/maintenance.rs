@@ -228,3 +228,38 @@ fn etcdutl_reads_our_snapshot_and_so_do_we() {
         assert_eq!(ours, theirs, "{output}");
     }
 }
+
+/// Whoever opens snapshots and reads none takes room from other snapshots, until he leaves, and from nothing else.
+#[test]
+fn snapshots_that_nobody_reads_are_bounded() {
+    let member = Member::start();
+    block_on(async {
+        let mut kv = KvClient::new(member.channel());
+        // More than the connection takes unread.
+        for n in 0..32 {
+            let (key, value) = (format!("k{n}").into(), vec![b'v'; 64 << 10].into());
+            kv.put(PutRequest { key, value, ..PutRequest::default() }).await.unwrap();
+        }
+        let mut idle = MaintenanceClient::new(member.channel());
+        let mut unread = Vec::new();
+        let refused = loop {
+            match idle.snapshot(SnapshotRequest {}).await {
+                Ok(stream) => unread.push(stream),
+                Err(status) => break status,
+            }
+            assert!(unread.len() < 100, "as many as it likes");
+        };
+        assert_eq!((refused.code(), refused.message()), (Code::Unknown, "etcdserver: too many requests"));
+        let all = RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() };
+        assert_eq!(kv.range(all).await.unwrap().into_inner().kvs.len(), 32);
+        drop((unread, idle));
+        let mut reader = MaintenanceClient::new(member.channel());
+        let mut whole = loop {
+            match reader.snapshot(SnapshotRequest {}).await {
+                Ok(stream) => break stream.into_inner(),
+                Err(status) => assert_eq!(status.message(), refused.message()),
+            }
+        };
+        while whole.message().await.unwrap().is_some() {}
+    });
+}

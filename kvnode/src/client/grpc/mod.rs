@@ -27,11 +27,12 @@ mod watch;
 use std::sync::Arc;
 
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 use super::dispatch::Remote;
-use crate::{auth::Passwords, flags::Config, metrics::Metrics, node::Node};
+use crate::{auth::Passwords, flags::Config, limits, metrics::Metrics, node::Node};
 use call::ApiVersions;
 use durations::Durations;
 use rpc::{Methods, Rpc};
@@ -49,6 +50,8 @@ pub struct Services {
     durations: Durations,
     leader_watch: stream::LeaderWatch,
     serving: health::Serving,
+    /// Room for database snapshots that are sent.
+    snapshots: Arc<Semaphore>,
 }
 
 impl Services {
@@ -60,6 +63,7 @@ impl Services {
             durations: Durations::new(&metrics),
             serving: health::Serving::default(),
             leader_watch: stream::LeaderWatch::new(node.clone(), config.election_timeout),
+            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_AT_ONCE)),
             node,
             config,
             metrics,

@@ -1,10 +1,12 @@
 //! `Maintenance.Snapshot`: a consistent database file, streamed, with its SHA-256 in the last message.
 //!
 //! The file is laid out and written by `kvnode-storage` from one view of the state, on a thread of its own; what the
-//! client has not taken yet holds that thread back.
+//! client has not taken yet holds that thread back, and nobody else.
 
 use std::{
     io::{self, Write},
+    sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -22,19 +24,33 @@ use tonic::Status;
 use tracing::{info, warn};
 
 use super::call::Call;
-use crate::{limits, node::ViewSource};
+use crate::{
+    client::error,
+    limits,
+    node::{NodeError, ViewSource},
+};
 
 type Sender = mpsc::Sender<Result<SnapshotResponse, Status>>;
 
 /// Streams the database file of this member as it is now. As in etcd, the messages have no header.
+///
+/// # Errors
+/// Not the administrator; "too many requests" where as many as there is room for are being sent, which etcd never says.
 pub async fn snapshot(
     call: Call,
     _: SnapshotRequest,
 ) -> Result<impl Stream<Item = Result<SnapshotResponse, Status>>, Status> {
     call.admin().await?;
+    let room = Arc::clone(&call.services.snapshots).try_acquire_owned();
+    let room = room.map_err(|_| error::status(NodeError::TooManyRequests))?;
     let view = call.services.node.reader().view();
     let (sender, receiver) = mpsc::channel(limits::SNAPSHOT_BLOBS);
-    tokio::task::spawn_blocking(move || send(&call, &view, sender));
+    let work = move || {
+        send(&call, &view, sender);
+        drop(room);
+    };
+    let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(work);
+    thread.map_err(|error| Status::unknown(format!("starting a thread for the snapshot: {error}")))?;
     Ok(ReceiverStream::new(receiver))
 }
 
