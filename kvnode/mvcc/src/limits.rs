@@ -46,6 +46,13 @@ pub const WATCH_SCAN_ENTRIES: usize = 10_000;
 /// the store, so this bounds bookkeeping: some 100 KiB for each stream whose client does not read.
 pub const WATCH_INBOX_CHANGES: usize = 4096;
 
+/// Changes of a single batch that a stream's watchers may be given together. More than a batch has for one watcher of
+/// everything, and some megabytes for thousands of watchers of the same keys, who are better off with the log.
+pub const WATCH_INBOX_BATCH_CHANGES: usize = 65_536;
+
+/// Watchers of one stream that read the log together. With the entries of a step this bounds the time it takes.
+pub const WATCH_BATCH_WATCHERS: usize = 256;
+
 /// Size above which a watch answer is sent in fragments, with etcd's default request size of 1.5 MiB.
 pub const WATCH_FRAGMENT_BYTES_DEFAULT: usize = 2 * 1024 * 1024;
 

@@ -14,6 +14,7 @@ use super::{PrevKv, SharedChange, WatchLimits};
 
 /// A watcher that wants changes from `next` up to `to`.
 pub(super) struct Wanted<'a> {
+    pub(super) id: i64,
     pub(super) range: &'a KeyRange,
     pub(super) next: Revision,
     pub(super) to: Revision,
@@ -58,11 +59,12 @@ pub(super) fn read(kv: &KeySpace, wanted: &[Wanted<'_>], extent: Extent, limits:
         for (watcher, changes) in wanted.iter().zip(&mut found.changes) {
             if watcher.wants(&entry) {
                 changes.push(shared.get_or_insert_with(|| change(kv, &entry, wanted).into()).clone());
+                // The record is shared; what is kept and sent for each of them is not.
+                bytes += entry.record.bytes().len();
             }
         }
         if shared.is_some() {
             revisions += usize::from(main != counted);
-            bytes += entry.record.bytes().len();
             counted = main;
         }
     }

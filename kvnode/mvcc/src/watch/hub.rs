@@ -59,14 +59,19 @@ impl WatchHub {
         }
         for change in &batch.changes {
             let mut shared: Option<SharedChange> = None;
-            let streams = &mut self.streams;
+            let mut flooded = BTreeSet::new();
+            let (streams, limit) = (&mut self.streams, self.limits.inbox_batch_changes);
             self.index.stab(change.kv.key_slice(), |(stream, watch)| {
-                if let Some(inbox) = streams.get_mut(&stream) {
+                let Some(inbox) = streams.get_mut(&stream) else { return };
+                woken.insert(stream);
+                if inbox.changes.len() < limit {
                     let change = shared.get_or_insert_with(|| change.clone().into());
                     inbox.changes.push((watch, change.clone()));
-                    woken.insert(stream);
+                } else {
+                    flooded.insert(stream);
                 }
             });
+            flooded.into_iter().for_each(|stream| self.cut_back(stream, before));
         }
         for stream in &woken {
             self.cut_if_full(*stream, before);
@@ -155,15 +160,23 @@ impl WatchHub {
         Collected { changes: std::mem::take(&mut inbox.changes), cut_at: inbox.cut_at.take(), view }
     }
 
-    /// A stream that does not collect stops getting changes: what it has been given up to `complete` stays.
+    /// A stream that does not collect stops getting changes.
     fn cut_if_full(&mut self, stream: StreamId, complete: Revision) {
-        let Some(inbox) = self.streams.get_mut(&stream) else { return };
-        let earlier = inbox.changes.partition_point(|(_, change)| change.revision <= complete);
-        // A batch that found the inbox empty is taken whole, however large it is.
-        if earlier > 0 && inbox.changes.len() > self.limits.inbox_changes {
-            inbox.changes.truncate(earlier);
-            self.cut(stream, complete);
+        let Some(inbox) = self.streams.get(&stream) else { return };
+        // A batch that found the inbox empty is taken whole, where there is room for it at all.
+        let waited = inbox.changes.first().is_some_and(|(_, change)| change.revision <= complete);
+        if waited && inbox.changes.len() > self.limits.inbox_changes {
+            self.cut_back(stream, complete);
         }
+    }
+
+    /// What it has been given up to `complete` stays.
+    fn cut_back(&mut self, stream: StreamId, complete: Revision) {
+        if let Some(inbox) = self.streams.get_mut(&stream) {
+            let earlier = inbox.changes.partition_point(|(_, change)| change.revision <= complete);
+            inbox.changes.truncate(earlier);
+        }
+        self.cut(stream, complete);
     }
 
     fn cut(&mut self, stream: StreamId, complete: Revision) {

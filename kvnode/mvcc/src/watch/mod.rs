@@ -18,7 +18,8 @@
 //! after each of these      -> send while let Some(answer) = stream.next_answer(); then, while stream.is_behind(),
 //!                             collect and process again before waiting
 //! ```
-//! Sending first and collecting after is what bounds memory: while the client does not read, nothing is collected.
+//! Sending first and collecting after is what bounds memory: while the client does not read, nothing is collected, and
+//! while events wait to be sent, nothing is read from the log.
 
 mod catch_up;
 mod hub;
@@ -49,9 +50,13 @@ pub const NO_WATCH_ID: i64 = -1;
 pub struct WatchLimits {
     /// Changes that may wait in the inbox of a stream before its watchers are sent to the log.
     pub inbox_changes: usize,
+    /// Changes of one batch that a stream takes when nothing waits in its inbox.
+    pub inbox_batch_changes: usize,
+    /// Watchers of one stream that catch up at a time, those behind most.
+    pub batch_watchers: usize,
     /// Distinct revisions in one answer to a watcher that catches up.
     pub batch_revisions: usize,
-    /// Bytes of records after which an answer ends at the next revision.
+    /// Bytes of records after which an answer ends at the next revision; in catching up, of all answers of one step.
     pub batch_bytes: usize,
     /// Log entries looked at in one step of catching up.
     pub scan_entries: usize,
@@ -65,6 +70,8 @@ impl Default for WatchLimits {
     fn default() -> Self {
         Self {
             inbox_changes: limits::WATCH_INBOX_CHANGES,
+            inbox_batch_changes: limits::WATCH_INBOX_BATCH_CHANGES,
+            batch_watchers: limits::WATCH_BATCH_WATCHERS,
             batch_revisions: limits::WATCH_BATCH_REVISIONS,
             batch_bytes: limits::WATCH_BATCH_BYTES,
             scan_entries: limits::WATCH_SCAN_ENTRIES,

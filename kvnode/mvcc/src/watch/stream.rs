@@ -54,6 +54,8 @@ pub struct WatchStream {
     progress_requests: usize,
     ticked: bool,
     answers: VecDeque<WatchAnswer>,
+    /// Events in those answers. Nothing more is read from the log before all of them are sent.
+    unsent_events: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl WatchStream {
             progress_requests: 0,
             ticked: false,
             answers: VecDeque::new(),
+            unsent_events: 0,
         }
     }
 
@@ -236,16 +239,22 @@ impl WatchStream {
         self.cancel_compacted(hub);
         let to = hub.revision();
         self.collected = to;
-        // What is left then is read in one go.
-        let join_within = i64::try_from(self.limits.batch_revisions).unwrap_or(i64::MAX);
-        for (id, watcher) in &mut self.watchers {
-            if watcher.place == Place::Behind && to.0 - watcher.next.0 < join_within {
-                hub.join(self.id, *id, &watcher.range);
-                watcher.place = Place::Joining { to };
-            }
-        }
+        self.let_join(hub, to);
         self.view =
             self.watchers.values().any(|watcher| watcher.place != Place::Live).then_some(collected.view);
+    }
+
+    /// Lets watchers join that have little left to read, as many as can read that in one go.
+    fn let_join(&mut self, hub: &mut WatchHub, to: Revision) {
+        let mut room = if self.unsent_events == 0 { self.limits.batch_revisions } else { 0 };
+        for (id, watcher) in &mut self.watchers {
+            let left = usize::try_from(to.0 - watcher.next.0).unwrap_or(0) + 1;
+            if watcher.place == Place::Behind && left <= room {
+                hub.join(self.id, *id, &watcher.range);
+                watcher.place = Place::Joining { to };
+                room -= left;
+            }
+        }
     }
 
     /// The hub dropped this stream's watchers after `complete`.
@@ -287,8 +296,8 @@ impl WatchStream {
             self.read_log(view, Extent::ToTheEnd);
         }
         self.process_pending();
-        if let Some(view) = &view {
-            self.read_log(view, Extent::OneBatch);
+        if let Some(view) = view.filter(|_| self.unsent_events == 0) {
+            self.read_log(&view, Extent::OneBatch);
         }
         let revision = self.collected;
         let ready = |watcher: &Watcher| watcher.place == Place::Live && revision >= watcher.start;
@@ -329,7 +338,9 @@ impl WatchStream {
 
     /// The next answer to send.
     pub fn next_answer(&mut self) -> Option<WatchAnswer> {
-        self.answers.pop_front()
+        let answer = self.answers.pop_front()?;
+        self.unsent_events -= answer.events.len();
+        Some(answer)
     }
 
     /// Number of watchers.
@@ -352,20 +363,27 @@ impl WatchStream {
 
     /// Reads the log for joining watchers to the end, or for those behind as far as one batch goes.
     fn read_log(&mut self, view: &View, extent: Extent) {
-        let (mut ids, mut wanted) = (Vec::new(), Vec::new());
+        let mut wanted = Vec::new();
         for (id, watcher) in &self.watchers {
             let to = match (watcher.place, extent) {
                 (Place::Joining { to }, Extent::ToTheEnd) => to,
                 (Place::Behind, Extent::OneBatch) => view.revision(),
                 _ => continue,
             };
-            ids.push((*id, to));
-            wanted.push(Wanted { range: &watcher.range, next: watcher.next, to, prev_kv: watcher.prev_kv });
+            let Watcher { range, next, prev_kv, .. } = watcher;
+            wanted.push(Wanted { id: *id, range, next: *next, to, prev_kv: *prev_kv });
         }
-        if ids.is_empty() {
+        let at_once = self.limits.batch_watchers;
+        if extent == Extent::OneBatch && wanted.len() > at_once {
+            // Those that are furthest behind.
+            wanted.select_nth_unstable_by_key(at_once, |watcher| watcher.next);
+            wanted.truncate(at_once);
+        }
+        if wanted.is_empty() {
             return;
         }
         let found = catch_up::read(&view.0.kv, &wanted, extent, self.limits);
+        let ids: Vec<_> = wanted.iter().map(|watcher| (watcher.id, watcher.to)).collect();
         for ((id, to), changes) in ids.into_iter().zip(found.changes) {
             for part in batches(&changes, self.limits) {
                 self.answer(id, part, Some(to));
@@ -392,6 +410,7 @@ impl WatchStream {
             return;
         }
         watcher.quiet = false;
+        self.unsent_events += events.len();
         let revision = revision.unwrap_or(last.revision);
         let answer = WatchAnswer { revision, watch_id, events, ..WatchAnswer::default() };
         if watcher.fragment {

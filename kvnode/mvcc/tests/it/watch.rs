@@ -91,6 +91,8 @@ impl Machine {
         let mut store = Store::new(Config::default());
         let limits = WatchLimits {
             inbox_changes: 4,
+            inbox_batch_changes: 6,
+            batch_watchers: 2,
             batch_revisions: 3,
             batch_bytes: 60,
             scan_entries: 5,
@@ -367,4 +369,51 @@ proptest! {
         ops.iter().for_each(|op| machine.run(op));
         machine.finish();
     }
+}
+
+/// However many watchers of one stream want the same, little of it waits at a time: not when they catch up, asked for one
+/// after the other while nothing is sent, and not when a batch is more than they can take together.
+#[test]
+fn what_waits_for_many_watchers_is_bounded() {
+    const WATCHERS: usize = 300;
+    const WRITES: usize = 1500;
+    const WAITING_MAX: usize = 65_536;
+    let mut store = Store::new(Config::default());
+    let mut hub = WatchHub::new(store.publish().view, WatchLimits::default());
+    let mut write = |hub: &mut WatchHub| {
+        for _ in 0..WRITES {
+            let put = PutRequest { key: name(0), value: vec![b'v'; 20].into(), ..PutRequest::default() };
+            let request = InternalRaftRequest { put: Some(put), ..InternalRaftRequest::default() };
+            store.apply(RaftIndex(store.applied().0.0 + 1), Term(1), &request).unwrap();
+        }
+        hub.publish(&store.publish());
+    };
+    let receive = |hub: &mut WatchHub, stream: &mut WatchStream| {
+        let mut received = 0;
+        loop {
+            let events: usize =
+                std::iter::from_fn(|| stream.next_answer()).map(|answer| answer.events.len()).sum();
+            assert!(events <= WAITING_MAX, "{events} events waited");
+            received += events;
+            if events == 0 && !stream.is_behind() {
+                return received;
+            }
+            stream.collect(hub);
+            stream.process();
+        }
+    };
+    write(&mut hub);
+    let mut stream = WatchStream::open(&mut hub);
+    for _ in 0..WATCHERS {
+        let request = WatchCreateRequest { key: name(0), start_revision: 2, ..WatchCreateRequest::default() };
+        stream.create(&mut hub, &request, Ok(()));
+        stream.process();
+    }
+    assert_eq!(receive(&mut hub, &mut stream), WATCHERS * WRITES);
+    assert_eq!(hub.live_watchers(), WATCHERS);
+    write(&mut hub);
+    assert_eq!(hub.live_watchers(), 0, "they were sent to the log");
+    stream.collect(&mut hub);
+    stream.process();
+    assert_eq!(receive(&mut hub, &mut stream), WATCHERS * WRITES);
 }
