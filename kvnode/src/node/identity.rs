@@ -2,25 +2,42 @@
 
 use std::sync::atomic::Ordering;
 
-use kvnode_mvcc::Batch;
+use kvnode_mvcc::{Batch, RaftIndex, auth::AuthChange};
 
 use super::{Node, NodeError, apply_loop::Audience, shared::SharedRef};
 use crate::auth::{self, Credentials, Identity};
 
 /// Keeps tokens in step with what is applied.
-pub(crate) struct TokenListener(pub(crate) SharedRef);
+pub(crate) struct TokenListener {
+    pub(crate) shared: SharedRef,
+    /// The last entry of the log at the start.
+    pub(crate) replayed: RaftIndex,
+}
+
+impl TokenListener {
+    /// A token of an earlier life may have run out in it, and does not come back.
+    fn lives(&self, change: &AuthChange) -> bool {
+        match change {
+            AuthChange::TokenAssigned { token, .. } => {
+                self.shared.tokens.index(token).is_none_or(|index| index > self.replayed.0)
+            }
+            _ => true,
+        }
+    }
+}
 
 impl Audience for TokenListener {
     fn applied(&mut self, batch: &Batch) {
         if !batch.auth_changes.is_empty() {
-            self.0.tokens.observe(&batch.auth_changes);
+            let changes = batch.auth_changes.iter().filter(|change| self.lives(change));
+            self.shared.tokens.observe(&changes.cloned().collect::<Vec<_>>());
         }
     }
 
     fn leads(&mut self) {}
 
     fn replaced(&mut self, batch: &Batch) {
-        self.0.tokens.reset(&batch.view);
+        self.shared.tokens.reset(&batch.view);
     }
 }
 

@@ -19,12 +19,13 @@ use kvnode_proto::{
         AuthRoleGetRequest, AuthRoleGrantPermissionRequest, AuthRoleListRequest,
         AuthRoleRevokePermissionRequest, AuthStatusRequest, AuthUserAddRequest,
         AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest,
-        AuthUserListRequest, AuthUserRevokeRoleRequest, AuthenticateRequest, AuthenticateResponse,
-        CompactionRequest, Compare, DefragmentRequest, DeleteRangeRequest, DowngradeRequest, HashKvRequest,
-        HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-        LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest, MemberPromoteRequest,
-        MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest, RequestOp,
-        SnapshotRequest, StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+        AuthUserListRequest, AuthUserListResponse, AuthUserRevokeRoleRequest, AuthenticateRequest,
+        AuthenticateResponse, CompactionRequest, Compare, DefragmentRequest, DeleteRangeRequest,
+        DowngradeRequest, HashKvRequest, HashRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+        LeaseLeasesRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest,
+        MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest,
+        RangeRequest, RequestOp, SnapshotRequest, StatusRequest, TxnRequest, WatchCreateRequest,
+        WatchRequest, WatchResponse,
         alarm_request::AlarmAction,
         compare::{CompareResult, CompareTarget, TargetUnion},
         request_op::Request as Op,
@@ -490,4 +491,26 @@ fn a_signed_token_counts_on_members_of_both_programs_until_rights_change() {
             }
         });
     }
+}
+
+/// What ran out, or would have, does not live again with the log it is in.
+#[test]
+fn a_token_does_not_outlive_the_member_that_knew_it() {
+    let mut member = Member::start_with(Options::with(&FLAGS));
+    let (list, all) = ("/etcdserverpb.Auth/UserList", AuthUserListRequest {});
+    let given = block_on(async {
+        let channel = member.channel();
+        prepare(&channel).await;
+        let given = token(&channel, "root").await;
+        ask::<_, AuthUserListResponse>(channel, list, all, given.clone()).await.unwrap();
+        given
+    });
+    member.kill_and_restart();
+    block_on(async {
+        let channel = member.channel();
+        let refused = ask::<_, AuthUserListResponse>(channel.clone(), list, all, given).await.unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: invalid auth token");
+        let another = token(&channel, "root").await;
+        ask::<_, AuthUserListResponse>(channel, list, all, another).await.unwrap();
+    });
 }

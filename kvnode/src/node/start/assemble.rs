@@ -168,7 +168,7 @@ pub(super) fn assemble(
         ),
         audience: vec![
             Box::new(LeaseListener(Arc::clone(&shared))),
-            Box::new(TokenListener(Arc::clone(&shared))),
+            Box::new(TokenListener { shared: Arc::clone(&shared), replayed }),
             Box::new(WatchListener { shared: Arc::clone(&shared), compacted: view.compact_revision() }),
         ],
         answers: Vec::new(),
