@@ -8,6 +8,8 @@
 
 mod txn;
 
+pub use txn::TOO_DEEP;
+
 macro_rules! package {
     ($name:ident, $doc:literal $(, $by_hand:path)?) => {
         #[doc = $doc]

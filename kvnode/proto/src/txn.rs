@@ -18,6 +18,9 @@ use crate::etcdserverpb::{Compare, RequestOp};
 /// `--max-txn-ops`, which are 128 unless set. It bounds the stack: all of these together fit on a thread's usual 2 MiB.
 const NESTED_TXNS_MAX: usize = 256;
 
+/// Why more than that is not read: how the text of the error ends.
+pub const TOO_DEEP: &str = "too many transactions within each other";
+
 /// Compares, and what to do if all of them hold, or else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TxnRequest {
@@ -81,7 +84,7 @@ impl Inside {
         let depth = DEPTH.get();
         if depth > NESTED_TXNS_MAX {
             #[expect(deprecated, reason = "there is no other way yet for a message to refuse")]
-            return Err(DecodeError::new("too many transactions within each other"));
+            return Err(DecodeError::new(TOO_DEEP));
         }
         DEPTH.set(depth + 1);
         Ok(Self)
@@ -125,7 +128,8 @@ mod tests {
         }
         for depth in [NESTED_TXNS_MAX + 1, NESTED_TXNS_MAX + 2] {
             let txn = nested(depth);
-            assert!(TxnRequest::decode(&*txn.encode_to_vec()).is_err());
+            let refused = TxnRequest::decode(&*txn.encode_to_vec()).unwrap_err();
+            assert!(refused.to_string().ends_with(TOO_DEEP), "{refused}");
             let entry = InternalRaftRequest { txn: Some(txn), ..InternalRaftRequest::default() };
             assert!(InternalRaftRequest::decode(&*entry.encode_to_vec()).is_err());
         }

@@ -153,7 +153,7 @@ pub(super) static FLAGS: &[Flag] = &[
     flag!(Member Value "bootstrap-defrag-threshold-megabytes" = "0", ignored NO_BBOLT, |_, v| number::<u64>(v).map(drop)),
     flag!(Member Switch "unsafe-no-fsync" = "false", "Answer before data is on disk. Loses data.", into!(unsafe_no_fsync, boolean)),
     // Limits.
-    flag!(Limits Value "max-txn-ops" = "128", "Operations allowed in a transaction.", into!(max_txn_ops, number)),
+    flag!(Limits Value "max-txn-ops" = "128", "Operations allowed in a transaction, at most 256 of them one within the other.", into!(max_txn_ops, number)),
     flag!(Limits Value "max-request-bytes" = "1572864", "Largest client request in bytes.", into!(max_request_bytes, number)),
     flag!(Limits Value "max-concurrent-streams" = "4294967295", "Streams a client may have open on a connection.", into!(max_concurrent_streams, number)),
     flag!(Limits Value "grpc-keepalive-min-time" = "5s", ignored "clients may ping as often as they like", |_, v| duration(v).map(drop)),

@@ -81,14 +81,20 @@ fn a_member_lives_on_after_transactions_deep_within_each_other() {
             key: "a".into(),
             ..Default::default()
         };
-        for depth in [48, 49, 50, 100] {
+        for depth in [48, 49, 50, 128, 129, 300, 3000] {
             let mut txn = TxnRequest::default();
             for _ in 0..depth {
                 let request = Some(request_op::Request::RequestTxn(txn));
                 txn = TxnRequest { success: vec![RequestOp { request }], ..TxnRequest::default() };
             }
             txn.compare.push(never.clone());
-            assert!(!kv.txn(txn).await.unwrap().into_inner().succeeded);
+            match kv.txn(txn).await {
+                Ok(answer) => assert!(depth <= 128 && !answer.into_inner().succeeded),
+                Err(refused) => {
+                    assert!(depth > 128, "{depth}: {refused}");
+                    assert_eq!(refused.message(), "etcdserver: too many operations in txn request");
+                }
+            }
             let put = PutRequest { key: "a".into(), ..PutRequest::default() };
             kv.put(put).await.unwrap();
         }

@@ -4,7 +4,7 @@
 //! copies of bytes into the answer and nothing else: no fields are decoded or encoded.
 
 use bytes::{Buf, BufMut};
-use kvnode_mvcc::{RangeResult, Record};
+use kvnode_mvcc::{RangeResult, Record, RequestError};
 use kvnode_proto::etcdserverpb::ResponseHeader;
 use prometheus::IntCounter;
 use prost::{
@@ -15,6 +15,8 @@ use tonic::{
     Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+
+use crate::client::error::status;
 
 /// Something that can be written as a protobuf message.
 pub trait Wire {
@@ -173,15 +175,23 @@ impl<Req: Message + Default> Decoder for Reader<Req> {
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Req>, Status> {
         self.received.inc_by(buf.remaining() as u64);
-        // As grpc-go words it.
-        Message::decode(buf)
-            .map(Some)
-            .map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+        Message::decode(buf).map(Some).map_err(|error| unreadable(&error.to_string()))
     }
 
     fn buffer_settings(&self) -> BufferSettings {
         BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
     }
+}
+
+/// The answer to a request that cannot be decoded.
+fn unreadable(error: &str) -> Status {
+    if error.ends_with(kvnode_proto::TOO_DEEP) {
+        // Each of those within each other is an operation.
+        return status(RequestError::TooManyOps);
+    }
+    // As grpc-go words it. Which fields of fields it was in may be longer than a header may be.
+    let cause = error.rsplit(": ").next().unwrap_or_default();
+    Status::internal(format!("grpc: error unmarshalling request: {cause}"))
 }
 
 /// What a call's buffers begin with: most messages fit, and two of them are made for each call.
