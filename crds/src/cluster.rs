@@ -98,7 +98,8 @@ pub struct EtcdClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<ExtraMetadata>,
 
-    /// What happens to volumes when this object is deleted.
+    /// What happens to volumes when this object is deleted. After a change wait until `status.observedGeneration` has
+    /// followed before deleting it.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 

@@ -44,7 +44,8 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, patch, delete]
-# Volume claims: the first one is made for a restore, all are grown, a lost member's is set aside.
+# Volume claims: the first one is made for a restore, all are grown and tied to their cluster if they are to go with it
+# (changing owners takes the right to delete, where the API server checks that), a lost member's is set aside.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]

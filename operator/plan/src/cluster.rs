@@ -204,6 +204,7 @@ fn objects(
     let unknown = usize::try_from(membership::wanted_pods(facts)).unwrap_or(usize::MAX);
     let voters = facts.view().map_or(unknown, |view| view.voter_count());
     Some(Objects {
+        claim_owners: volumes::owners(facts),
         certificates: certificates.issue,
         peer_service: peer_service(cluster),
         client_service: client_service(cluster),

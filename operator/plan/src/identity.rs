@@ -1,7 +1,7 @@
 //! The identity record: the one fact about a cluster kept outside what can be observed.
 //!
-//! It is written before the create ticket leaves, lives as long as the volumes (no owner unless
-//! `deletionPolicy: Delete`), and makes a second creation impossible: once `formedAt` is set, nothing here
+//! It is written before the create ticket leaves, has no owner, as volumes have none unless
+//! `deletionPolicy: Delete`, and makes a second creation impossible: once `formedAt` is set, nothing here
 //! ever grants creation again.
 
 use std::collections::BTreeMap;

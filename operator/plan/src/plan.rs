@@ -6,8 +6,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::action::Action;
+use crate::observed::ClaimRef;
 use crate::pki::IssueRequest;
 use crate::report::Report;
 use crate::waiting::Waiting;
@@ -29,11 +31,13 @@ pub struct Plan {
 
 /// The full desired set, in the order it is applied. Apply destructures it without `..`.
 ///
-/// All but `seed_claim` are applied server-side with field manager `kvnode-operator` and forced ownership,
+/// All but claims are applied server-side with field manager `kvnode-operator` and forced ownership,
 /// after checking that an existing object of the name is controlled by this cluster's UID
 /// (`resources::may_apply`).
 #[derive(Clone, Debug)]
 pub struct Objects {
+    /// Claims whose owners are not as `deletionPolicy` says.
+    pub claim_owners: Vec<ClaimOwner>,
     /// Certificates to issue, in order: make key pairs, then `pki::issue`, then apply the Secret. When the
     /// cluster's authority is among them it is the only one: the rest follows in the next pass.
     pub certificates: Vec<IssueRequest>,
@@ -49,4 +53,15 @@ pub struct Objects {
     pub restore_job: Option<Job>,
     /// The members; `None`: not yet. Never deleted by the operator.
     pub stateful_set: Option<StatefulSet>,
+}
+
+/// A claim that is to go with its cluster, or not to go with it any more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimOwner {
+    /// The claim.
+    pub claim: ClaimRef,
+    /// The cluster. Other owners are left as they are.
+    pub owner: OwnerReference,
+    /// Whether the claim is to have this owner.
+    pub owned: bool,
 }

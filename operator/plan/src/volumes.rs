@@ -1,13 +1,42 @@
-//! Growing volumes: independent of what members do, one claim at a time.
+//! Growing volumes and tying them to their cluster: independent of what members do.
 
 use crate::action::Action;
 use crate::facts::{Facts, Step};
 use crate::failures::Failure;
-use crate::observed::VolumePhase;
+use crate::observed::{IdentityView, VolumePhase};
+use crate::plan::ClaimOwner;
+use crate::resources::volume_owner;
 use crate::validate::quantity_bytes;
 
 /// Seconds to leave a claim alone after growing it was refused: the storage class may not allow it.
 const RETRY_SECONDS: i64 = 60;
+
+/// What has to change for the claims to go with the EtcdCluster exactly if `deletionPolicy` says so. Never with the
+/// StatefulSet, which may be deleted and made anew.
+///
+/// Only a cluster that is on record takes claims for its own: before it was recorded there were none of the names.
+pub fn owners(facts: &Facts<'_>) -> Vec<ClaimOwner> {
+    let uid = &facts.cluster.uid;
+    let owned = facts.cluster.deletes_volumes();
+    let on_record = matches!(
+        &facts.observed.identity,
+        IdentityView::Present { record, .. } if record.cluster_uid == *uid
+    );
+    if owned && !on_record {
+        return Vec::new();
+    }
+    let mut volumes: Vec<_> = facts.observed.volumes.iter().collect();
+    volumes.sort_by_key(|v| v.ordinal);
+    volumes
+        .into_iter()
+        .filter(|volume| !volume.terminating && volume.owners.contains(uid) != owned)
+        .map(|volume| ClaimOwner {
+            claim: volume.reference.clone(),
+            owner: volume_owner(facts.cluster),
+            owned,
+        })
+        .collect()
+}
 
 /// The next claim that is smaller than the spec wants. Sizes only grow.
 pub fn expand(facts: &Facts<'_>) -> Step {

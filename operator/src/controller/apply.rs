@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
+use operator_plan::plan::ClaimOwner;
 use operator_plan::resources::may_apply;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::compare;
@@ -179,6 +181,28 @@ impl Applier {
             }
             Err(error) if is_conflict(&error) => Ok(()),
             Err(error) => Err(failed::<K>("creating", &name, error)),
+        }
+    }
+
+    /// Gives a claim an owner besides those it has, or takes one from it. A claim that is gone or another one since is
+    /// left alone; the next pass sees.
+    pub async fn own(&self, namespace: &str, change: &ClaimOwner) -> Result<(), ApplyError> {
+        type Claim = PersistentVolumeClaim;
+        let ClaimOwner { claim, owner, owned } = change;
+        let (uid, name) = (&owner.uid, &claim.name);
+        let owner = if *owned { json!(owner) } else { json!({"$patch": "delete", "uid": uid}) };
+        // In a strategic merge patch owners are a map by UID, so those of others are not touched.
+        let patch = Patch::Strategic(json!({"metadata": {"uid": claim.uid, "ownerReferences": [owner]}}));
+        let params = PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() };
+        let api: Api<Claim> = Api::namespaced(self.client.clone(), namespace);
+        self.may_write()?;
+        match api.patch(name, &params, &patch).await {
+            Ok(_) => {
+                tracing::info!(kind = kind::<Claim>(), name, namespace, owned, "changed who owns it");
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
+            Err(error) => Err(failed::<Claim>("changing the owners of", name, error)),
         }
     }
 

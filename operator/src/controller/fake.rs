@@ -270,6 +270,8 @@ fn merge(object: &mut Value, patch: &Value) {
             for (key, value) in patch {
                 if value.is_null() {
                     object.remove(key);
+                } else if key == "ownerReferences" {
+                    merge_owners(object.entry(key.clone()).or_insert(Value::Null), value);
                 } else {
                     merge(object.entry(key.clone()).or_insert(Value::Null), value);
                 }
@@ -277,6 +279,18 @@ fn merge(object: &mut Value, patch: &Value) {
         }
         (object, patch) => *object = patch.clone(),
     }
+}
+
+/// Owners are a map by UID to the server, in an apply and in a strategic merge patch.
+fn merge_owners(owners: &mut Value, patch: &Value) {
+    let mut all = owners.as_array().cloned().unwrap_or_default();
+    for owner in patch.as_array().into_iter().flatten() {
+        all.retain(|other| other["uid"] != owner["uid"]);
+        if owner["$patch"] != "delete" {
+            all.push(owner.clone());
+        }
+    }
+    *owners = Value::Array(all);
 }
 
 fn reply(status: StatusCode, body: &Value) -> Response<Answer> {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use crds::names::STORED_OBJECT_FINALIZER;
 use crds::{EtcdBackup, EtcdCluster};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use operator_plan::observed::Settings;
+use operator_plan::observed::{ClaimRef, Settings};
+use operator_plan::plan::ClaimOwner;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -264,6 +266,36 @@ async fn a_volume_without_our_label_is_left_over_too() {
 }
 
 #[tokio::test]
+async fn a_claim_gets_and_loses_its_cluster_as_an_owner_and_keeps_others() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    let claim = "/api/v1/namespaces/db/persistentvolumeclaims/data-core-0";
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other"});
+    world.api.put(
+        claim,
+        json!({"metadata": {"labels": {"kvnode.io/cluster": "core"}, "ownerReferences": [other]}, "spec": {}}),
+    );
+    let owners = async |policy: &str| {
+        world.api.edit(CLUSTER, |cluster| cluster["spec"]["deletionPolicy"] = json!(policy));
+        for _ in 0..3 {
+            world.seen(&world.ctx.caches.claims, claim).await;
+            world.pass().await.unwrap();
+        }
+        world.api.get(claim).unwrap()["metadata"]["ownerReferences"].clone()
+    };
+    assert_eq!(owners("Retain").await, json!([other]));
+    let uid = world.api.get(CLUSTER).unwrap()["metadata"]["uid"].clone();
+    let cluster = json!({
+        "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdCluster", "name": "core", "uid": uid,
+        "blockOwnerDeletion": false,
+    });
+    world.api.take_writes();
+    assert_eq!(owners("Delete").await, json!([other, cluster]));
+    assert_eq!(writes_to(&world.api.take_writes(), "PATCH persistentvolumeclaims/data-core-0"), 1);
+    assert_eq!(owners("Retain").await, json!([other]));
+}
+
+#[tokio::test]
 async fn without_the_lease_nothing_irreversible_happens() {
     let world = World::with_cluster(false).await;
     for _ in 0..4 {
@@ -278,11 +310,21 @@ async fn without_the_lease_nothing_is_written_at_all() {
     assert_eq!(world.pass().await.unwrap_err().reason(), "NotLeading");
     let service: Service =
         serde_json::from_value(json!({"metadata": {"name": "core-client"}, "spec": {}})).unwrap();
+    let change = ClaimOwner {
+        claim: ClaimRef {
+            name: "data-core-0".to_owned(),
+            uid: String::new(),
+            resource_version: String::new(),
+        },
+        owner: OwnerReference::default(),
+        owned: true,
+    };
     let applier = &world.ctx.applier;
     for refused in [
         applier.apply("db", "uid", &service, None).await,
         applier.create("db", &service, None).await,
         applier.delete("db", &service).await,
+        applier.own("db", &change).await,
     ] {
         assert!(matches!(refused, Err(ApplyError::NotLeading)), "{refused:?}");
     }

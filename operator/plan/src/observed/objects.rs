@@ -236,6 +236,8 @@ pub struct VolumeView {
     pub requested: Option<String>,
     /// When it was created.
     pub created_at: Option<Timestamp>,
+    /// UIDs of its owners: it goes when all of them are gone.
+    pub owners: Vec<String>,
 }
 
 impl VolumeView {
@@ -261,6 +263,7 @@ impl VolumeView {
             terminating: claim.metadata.deletion_timestamp.is_some(),
             requested: requests.and_then(|r| r.get("storage").map(|q| q.0.clone())),
             created_at: claim.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            owners: claim.metadata.owner_references.iter().flatten().map(|owner| owner.uid.clone()).collect(),
         })
     }
 }

@@ -19,6 +19,7 @@ use crate::observed::Observed;
 use crate::pki::CertificatesPlan;
 use crate::resources::member_selector_text;
 use crate::validate::{Invalid, Mode};
+use crate::volumes;
 use crate::waiting::Waiting;
 
 /// What a report is made of.
@@ -44,7 +45,7 @@ pub(crate) fn cluster(told: &Told<'_>) -> Report {
     let healthy = i32::try_from(healthy).unwrap_or(i32::MAX);
     let versions = members.iter().filter_map(|m| m.version.clone());
     let mut status = EtcdClusterStatus {
-        observed_generation: told.facts.cluster.generation,
+        observed_generation: observed_generation(told.facts, &before),
         conditions: before.conditions.clone(),
         replicas: i32::try_from(observed.pods.len()).unwrap_or(i32::MAX),
         ready_replicas: healthy,
@@ -65,6 +66,11 @@ pub(crate) fn cluster(told: &Told<'_>) -> Report {
     status.summary = Some(summary(told, &status));
     let events = transitions(&before, &status);
     Report { status, events }
+}
+
+/// Who waits for it before deleting the cluster must find the claims as the deletion policy says.
+fn observed_generation(facts: &Facts<'_>, before: &EtcdClusterStatus) -> Option<i64> {
+    if volumes::owners(facts).is_empty() { facts.cluster.generation } else { before.observed_generation }
 }
 
 /// Status and events for a spec that cannot be planned: what is known stays, the reason is told.

@@ -126,6 +126,11 @@ pub fn owner_reference(cluster: &ValidatedCluster) -> OwnerReference {
     }
 }
 
+/// The cluster as an owner of a volume claim: what goes with it, but neither is controlled by it nor holds up its end.
+pub fn volume_owner(cluster: &ValidatedCluster) -> OwnerReference {
+    OwnerReference { controller: None, block_owner_deletion: Some(false), ..owner_reference(cluster) }
+}
+
 /// Metadata of an object of a cluster, owned by it.
 pub fn metadata(cluster: &ValidatedCluster, name: String, component: Component) -> ObjectMeta {
     ObjectMeta {

@@ -40,7 +40,7 @@ pub struct RestoreFrom {
 }
 
 /// The claim of the first member, exactly as the StatefulSet would make it. It has no owner, as the
-/// StatefulSet's own claims have none: data outlives what uses it.
+/// StatefulSet's own claims have none: data outlives what uses it. What `deletionPolicy` says is done to all alike.
 pub fn seed_claim(cluster: &ValidatedCluster) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta {

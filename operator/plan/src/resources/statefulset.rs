@@ -40,7 +40,6 @@ pub struct StatefulSetInput {
 
 /// The StatefulSet.
 pub fn stateful_set(cluster: &ValidatedCluster, input: &StatefulSetInput) -> StatefulSet {
-    let when_deleted = if cluster.deletes_volumes() { "Delete" } else { "Retain" };
     let size = input.existing_template_storage.clone().unwrap_or_else(|| cluster.spec.storage.size.clone());
     StatefulSet {
         metadata: metadata(cluster, cluster.names.stateful_set(), Component::Member),
@@ -52,8 +51,9 @@ pub fn stateful_set(cluster: &ValidatedCluster, input: &StatefulSetInput) -> Sta
                 type_: Some("OnDelete".to_owned()),
                 rolling_update: None,
             }),
+            // Whoever deletes the set does not delete the cluster: see `volumes::owners`.
             persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
-                when_deleted: Some(when_deleted.to_owned()),
+                when_deleted: Some("Retain".to_owned()),
                 when_scaled: Some("Retain".to_owned()),
             }),
             selector: LabelSelector {

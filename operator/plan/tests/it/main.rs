@@ -7,4 +7,5 @@ mod rendered;
 mod schedules;
 mod script;
 mod toy;
+mod volumes;
 mod world;

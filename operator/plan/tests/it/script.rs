@@ -86,7 +86,7 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         "member-update" => world.update_url(number()),
         "urls-back" => world.put_url_back(),
         "scale-set" => world.scale_set(number()),
-        "orphan-pods" => world.set = None,
+        "orphan-pods" => world.delete_set(),
         "image" => world.cluster.spec.image = argument.map(str::to_owned),
         "bad-image" => {
             world.bad_images.insert(argument.unwrap().to_owned());

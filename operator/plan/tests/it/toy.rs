@@ -4,6 +4,7 @@
 //! created once, one change at a time, never below quorum by our own hand, nothing that runs deleted without
 //! quorum, no leader removed, no member's volume taken.
 
+use crds::cluster::DeletionPolicy;
 use operator_plan::Waiting;
 use proptest::prelude::*;
 
@@ -38,6 +39,8 @@ enum Fault {
     UpdateUrl(u32),
     /// A human scales the StatefulSet behind the operator's back.
     ScaleSet(u32),
+    /// A human says what is to become of the volumes.
+    Policy(DeletionPolicy),
     /// A human deletes the StatefulSet, with its pods or without.
     DeleteSet(Orphans),
 }
@@ -64,6 +67,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (0u32..5).prop_map(Fault::RemoveMember),
         1 => (0u32..5).prop_map(Fault::UpdateUrl),
         1 => (0u32..7).prop_map(Fault::ScaleSet),
+        1 => prop_oneof![Just(DeletionPolicy::Retain), Just(DeletionPolicy::Delete)].prop_map(Fault::Policy),
         1 => prop_oneof![Just(Orphans::Stay), Just(Orphans::Go)].prop_map(Fault::DeleteSet),
     ]
 }
@@ -100,8 +104,9 @@ fn inflict(world: &mut World, fault: &Fault) {
         Fault::RemoveMember(ordinal) => remove_by_hand(world, *ordinal),
         Fault::UpdateUrl(ordinal) => world.update_url(*ordinal),
         Fault::ScaleSet(replicas) => world.scale_set(*replicas),
+        Fault::Policy(policy) => world.deletion_policy(*policy),
         Fault::DeleteSet(orphans) => {
-            world.set = None;
+            world.delete_set();
             if *orphans == Orphans::Go {
                 (0..7).for_each(|ordinal| world.kill(ordinal));
             }
@@ -175,6 +180,9 @@ fn settle(world: &mut World) {
     assert_eq!(status.ready.as_deref(), Some(format!("{target}/{target}").as_str()));
     assert_eq!(status.summary.as_deref(), Some("Healthy"));
     assert_eq!(world.creations, 1);
+    assert_eq!(status.observed_generation, world.cluster.metadata.generation);
+    let goes_along = world.cluster.spec.deletion_policy == DeletionPolicy::Delete;
+    assert!(world.volumes.values().all(|volume| volume.owned == goes_along), "claims are as the policy says");
 }
 
 /// Nothing to do, nothing to wait for, and a second look would write nothing.

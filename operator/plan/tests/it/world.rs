@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::cluster::EtcdClusterSpec;
+use crds::cluster::{DeletionPolicy, EtcdClusterSpec};
 use crds::names::{ClusterNames, TEMPLATE_HASH_ANNOTATION};
 use crds::{EtcdBackup, EtcdCluster};
 use jiff::{SignedDuration, Timestamp};
@@ -43,6 +43,8 @@ pub struct Volume {
     pub size: String,
     pub deleting: bool,
     pub data: Option<MemberId>,
+    /// The EtcdCluster is among its owners.
+    pub owned: bool,
 }
 
 /// Where an action is cut off.
@@ -62,6 +64,8 @@ pub struct World {
     pub identity: Option<(IdentityRecord, u64)>,
     pub secrets: BTreeMap<String, Secret>,
     pub set: Option<StatefulSetView>,
+    /// The StatefulSet takes its claims along when it is deleted.
+    pub set_takes_claims: bool,
     pub pods: BTreeMap<u32, Pod>,
     pub volumes: BTreeMap<u32, Volume>,
     pub members: Vec<Member>,
@@ -110,6 +114,7 @@ impl World {
             identity: None,
             secrets: BTreeMap::new(),
             set: None,
+            set_takes_claims: false,
             pods: BTreeMap::new(),
             volumes: BTreeMap::new(),
             members: Vec::new(),
@@ -224,7 +229,8 @@ impl World {
             if !self.volumes.contains_key(&ordinal) {
                 let uid = self.next("claim");
                 let size = set.template_storage.clone().unwrap_or_default();
-                self.volumes.insert(ordinal, Volume { uid, size, deleting: false, data: None });
+                let volume = Volume { uid, size, deleting: false, data: None, owned: false };
+                self.volumes.insert(ordinal, volume);
             }
             let blocked = self.volumes.get(&ordinal).is_some_and(|v| v.deleting);
             if !self.pods.contains_key(&ordinal) && !blocked {
@@ -432,6 +438,12 @@ impl World {
 
     pub fn apply(&mut self, plan: &Plan) {
         let Some(objects) = &plan.objects else { return };
+        for change in &objects.claim_owners {
+            assert_eq!(change.owner.uid, UID, "no other owner is touched");
+            let volume = self.volumes.values_mut().find(|v| v.uid == change.claim.uid).expect("a claim");
+            assert_ne!(volume.owned, change.owned, "nothing is written that is so already");
+            volume.owned = change.owned;
+        }
         if let Some(wanted) = &objects.stateful_set {
             let view = StatefulSetView::from_object(wanted);
             let uid = self.set.as_ref().map(|s| s.uid.clone()).unwrap_or_else(|| self.next("set"));
@@ -440,12 +452,14 @@ impl World {
             if let Some(before) = &self.set {
                 assert_eq!(before.template_storage, view.template_storage, "Kubernetes refuses to change it");
             }
+            let retention = wanted.spec.as_ref().unwrap().persistent_volume_claim_retention_policy.as_ref();
+            self.set_takes_claims = retention.unwrap().when_deleted.as_deref() == Some("Delete");
             self.set = Some(StatefulSetView { uid, template_hash: Some(hash), ..view });
         }
         if objects.seed_claim.is_some() && !self.volumes.contains_key(&0) {
             let uid = self.next("claim");
             let size = self.cluster.spec.storage.size.clone();
-            self.volumes.insert(0, Volume { uid, size, deleting: false, data: None });
+            self.volumes.insert(0, Volume { uid, size, deleting: false, data: None, owned: false });
         }
         if let Some(job) = &objects.restore_job
             && self.restore_job.is_none()
@@ -646,6 +660,26 @@ impl World {
         }
     }
 
+    /// Somebody deletes the StatefulSet and leaves its pods.
+    pub fn delete_set(&mut self) {
+        self.set = None;
+        let taken = std::mem::take(&mut self.set_takes_claims);
+        self.volumes.values_mut().for_each(|volume| volume.deleting |= taken);
+    }
+
+    /// Somebody deletes the EtcdCluster: garbage collection takes along what it owns.
+    pub fn delete_cluster(&mut self) {
+        self.delete_set();
+        self.pods.keys().copied().collect::<Vec<_>>().into_iter().for_each(|ordinal| self.kill(ordinal));
+        self.volumes.values_mut().for_each(|volume| volume.deleting |= volume.owned);
+    }
+
+    /// Somebody says what is to become of the volumes.
+    pub fn deletion_policy(&mut self, policy: DeletionPolicy) {
+        self.cluster.spec.deletion_policy = policy;
+        self.cluster.metadata.generation = self.cluster.metadata.generation.map(|g| g + 1);
+    }
+
     /// Somebody scales the StatefulSet itself.
     pub fn scale_set(&mut self, replicas: u32) {
         if let Some(set) = &mut self.set {
@@ -671,6 +705,7 @@ fn volume_view(names: &ClusterNames, ordinal: u32, volume: &Volume) -> VolumeVie
         terminating: volume.deleting,
         requested: Some(volume.size.clone()),
         created_at: None,
+        owners: if volume.owned { vec![UID.to_owned()] } else { Vec::new() },
     }
 }
 

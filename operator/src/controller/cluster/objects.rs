@@ -1,8 +1,8 @@
 //! Makes the planned objects so, in a fixed order, and sweeps away what is ours and no longer planned.
 //!
-//! The order has reasons: certificates before pods that mount them, Services before members that must find each other,
-//! the disruption budget before anything that could be evicted, the StatefulSet last. Volumes, Secrets and the
-//! StatefulSet are never swept.
+//! The order has reasons: what the claims go with first, because nothing may keep it from being so, certificates before
+//! pods that mount them, Services before members that must find each other, the disruption budget before anything that
+//! could be evicted, the StatefulSet last. Volumes, Secrets and the StatefulSet are never swept.
 
 use crds::names::ClusterNames;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -46,6 +46,7 @@ pub enum ObjectsError {
 /// Applies everything. The first error ends the pass: what follows may depend on what failed.
 pub async fn apply(ctx: &Context, look: &Look, owner: &str, objects: Objects) -> Result<(), ObjectsError> {
     let Objects {
+        claim_owners,
         certificates,
         peer_service,
         client_service,
@@ -56,6 +57,9 @@ pub async fn apply(ctx: &Context, look: &Look, owner: &str, objects: Objects) ->
     } = objects;
     let (names, children) = (&look.names, &look.children);
     let namespace = names.namespace();
+    for change in &claim_owners {
+        ctx.applier.own(namespace, change).await?;
+    }
     for request in &certificates {
         certificate(ctx, look, owner, request).await?;
     }
