@@ -100,7 +100,7 @@ reasons! {
     JobFailed: "The Job ended with an error." => "See the message.",
     ClusterMissing: "The EtcdCluster does not exist." => "Create it, or correct clusterRef.",
     ClusterNotReady: "The cluster cannot be worked on now." => "See the cluster's conditions.",
-    BackupMissing: "The EtcdBackup to restore from does not exist." => "Create it, or correct bootstrap.",
+    BackupMissing: "The EtcdBackup to restore from does not exist." => "Delete this cluster and create it with a bootstrap that names another backup: one made now is of today's data.",
     BackupNotReady: "The EtcdBackup to restore from has not succeeded." => "Wait for it.",
     StoredObjectKept: "The stored object could not be deleted and stays." => "Delete it by hand at the location the message names.",
 

@@ -87,7 +87,7 @@ pub struct EtcdBackupScheduleSpec {
     /// How stored objects are compressed.
     #[serde(default)]
     pub compression: Compression,
-    /// Which backups to keep. The newest verified one is never deleted.
+    /// Which backups to keep. The newest verified one is never deleted, nor one that a cluster is about to begin from.
     #[serde(default)]
     pub retention: Retention,
     /// How many failed backups to keep for inspection.

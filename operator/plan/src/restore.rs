@@ -164,7 +164,11 @@ fn resolve(facts: &Facts<'_>, source: &BackupSource) -> Result<RestoreFrom, Wait
     let found = facts.observed.backups.iter().find(|b| b.metadata.name.as_ref() == Some(name));
     let Some(backup) = found else {
         return missing(
-            format!("EtcdBackup {name} (spec.bootstrap.fromBackup.backupRef) does not exist; create it"),
+            // One of that name made now would be of another state than the one that was meant.
+            format!(
+                "EtcdBackup {name} (spec.bootstrap.fromBackup.backupRef) does not exist; delete this cluster and name \
+                 another backup, or the stored object by store and key"
+            ),
             Reason::BackupMissing,
         );
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::names::{FIELD_MANAGER, SCHEDULE_LABEL};
-use crds::{EtcdBackup, EtcdBackupSchedule};
+use crds::{EtcdBackup, EtcdBackupSchedule, EtcdCluster};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::Preconditions;
@@ -44,6 +44,7 @@ pub async fn pass(
         cluster: Caches::get(&ctx.caches.clusters, &namespace, &schedule.spec.cluster_ref.name)
             .map(|cluster| cluster.as_ref().clone()),
         backups: backups(ctx, &namespace, &name),
+        clusters: clusters(ctx, &namespace),
     });
     if !ctx.leadership.held() {
         return Err(PassError::NotLeading);
@@ -64,6 +65,11 @@ pub async fn pass(
     }
     report::events(&ctx.recorder, schedule.as_ref(), &plan.events).await;
     Ok(plan.recheck)
+}
+
+fn clusters(ctx: &Context, namespace: &str) -> Vec<EtcdCluster> {
+    let here = |cluster: &EtcdCluster| cluster.metadata.namespace.as_deref() == Some(namespace);
+    ctx.caches.clusters.state_filter(here).iter().map(|cluster| cluster.as_ref().clone()).collect()
 }
 
 fn backups(ctx: &Context, namespace: &str, schedule: &str) -> Vec<EtcdBackup> {

@@ -113,6 +113,8 @@ pub struct ObservedSchedule {
     pub cluster: Option<EtcdCluster>,
     /// Backups with the label `kvnode.io/schedule: <name>` in its namespace, whichever cluster they are of.
     pub backups: Vec<EtcdBackup>,
+    /// Clusters of its namespace, of which some may be about to begin from one of these backups.
+    pub clusters: Vec<EtcdCluster>,
 }
 
 /// Everything to do about one schedule now.

@@ -33,7 +33,11 @@ pub fn plan_schedule(observed: &ObservedSchedule) -> SchedulePlan {
     describe_backups(observed, &mut status);
     let mut plan = SchedulePlan {
         create: None,
-        delete: if spec.suspend { Vec::new() } else { retention::expired(spec, made(observed)) },
+        delete: if spec.suspend {
+            Vec::new()
+        } else {
+            retention::expired(spec, made(observed), &observed.clusters)
+        },
         status,
         events: Vec::new(),
         recheck: limits::RECHECK_IDLE,

@@ -39,6 +39,7 @@ fn observed(cron: &str, now: &str) -> ObservedSchedule {
         schedule: schedule(cron),
         cluster: Some(World::new(spec(3)).cluster),
         backups: Vec::new(),
+        clusters: Vec::new(),
     }
 }
 
@@ -222,6 +223,40 @@ fn backups_of_another_cluster_are_neither_deleted_nor_counted() {
     seen.backups.extend(days(26, 29));
     let gone: Vec<_> = plan_schedule(&seen).delete.into_iter().map(|expired| expired.name).collect();
     assert_eq!(gone, ["nightly-2611260300", "nightly-2611270300"]);
+}
+
+#[test]
+fn what_a_cluster_is_yet_to_begin_from_stays() {
+    let mut seen = observed("0 3 * * *", "2026-11-25T12:00:00Z");
+    seen.backups = days(21, 25);
+    let failed = Some(BackupPhase::Failed);
+    seen.backups.iter_mut().take(2).for_each(|b| b.status.as_mut().unwrap().phase = failed);
+    let gone = |seen: &ObservedSchedule| -> Vec<String> {
+        plan_schedule(seen).delete.into_iter().map(|expired| expired.name).collect()
+    };
+    assert_eq!(gone(&seen), ["nightly-2611230300", "nightly-2611210300"]);
+    let from = |name: &str| {
+        let mut world = World::new(spec(3));
+        let bootstrap = serde_json::json!({"fromBackup": {"backupRef": {"name": name}}});
+        world.cluster.spec.bootstrap = Some(serde_json::from_value(bootstrap).unwrap());
+        world.backups.push(crate::backups::succeeded(name, "core"));
+        world
+    };
+    let (mut good, bad) = (from("nightly-2611230300"), from("nightly-2611210300"));
+    seen.clusters = vec![good.cluster.clone(), bad.cluster.clone()];
+    assert!(gone(&seen).is_empty());
+    // Until it was seen serving what was restored.
+    let formed =
+        |world: &World| world.identity.as_ref().is_some_and(|(record, _)| record.formed_at.is_some());
+    while !formed(&good) {
+        seen.clusters = vec![good.cluster.clone()];
+        assert_eq!(gone(&seen), ["nightly-2611210300"]);
+        good.pass();
+        good.tick();
+    }
+    good.pass();
+    seen.clusters = vec![good.cluster];
+    assert_eq!(gone(&seen), ["nightly-2611230300", "nightly-2611210300"]);
 }
 
 #[test]
