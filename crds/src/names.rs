@@ -166,6 +166,11 @@ pub fn backup_job(backup: &str) -> String {
     format!("{backup}-backup")
 }
 
+/// Job that reads back what the Job of one backup stored, if that one's result is lost.
+pub fn backup_verify_job(backup: &str) -> String {
+    format!("{backup}-verify")
+}
+
 /// Job that deletes the stored object of one backup.
 pub fn backup_delete_job(backup: &str) -> String {
     format!("{backup}-delete")

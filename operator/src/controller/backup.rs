@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
-use operator_plan::backup::{BackupPlan, FinalizerChange, ObservedBackup, plan_backup};
+use operator_plan::backup::{BackupPlan, BackupResult, FinalizerChange, ObservedBackup, plan_backup};
 use operator_plan::observed::JobView;
 use operator_plan::wanted_backup_secrets;
 use serde_json::json;
@@ -106,26 +106,54 @@ fn is_namespace_terminating(error: &PassError) -> bool {
 async fn observe(ctx: &Context, backup: &EtcdBackup, namespace: &str) -> Result<ObservedBackup, PassError> {
     let cluster = Caches::get(&ctx.caches.clusters, namespace, &backup.spec.cluster_ref.name);
     let wanted = wanted_backup_secrets(backup, cluster.as_deref());
-    let job = |name: String| job_view(ctx, namespace, backup, &name);
+    let name = backup.name_any();
+    let pods = cached_pods(ctx, namespace);
     Ok(ObservedBackup {
         now: Timestamp::now(),
         settings: ctx.settings.clone(),
         backup: backup.clone(),
         cluster: cluster.map(|cluster| cluster.as_ref().clone()),
         secrets: children::secrets(ctx, namespace, wanted, From::Caches).await?,
-        job: job(names::backup_job(&backup.name_any())),
-        delete_job: job(names::backup_delete_job(&backup.name_any())),
+        job: job_with_result(ctx, namespace, backup, &names::backup_job(&name)).await?,
+        verify_job: job_with_result(ctx, namespace, backup, &names::backup_verify_job(&name)).await?,
+        delete_job: job_view(ctx, namespace, backup, &names::backup_delete_job(&name), &pods),
         namespace_terminating: false,
     })
 }
 
 /// A Job of this backup. One that another object controls is not: its result would be somebody else's.
-fn job_view(ctx: &Context, namespace: &str, backup: &EtcdBackup, name: &str) -> Option<JobView> {
+fn job_view(
+    ctx: &Context,
+    namespace: &str,
+    backup: &EtcdBackup,
+    name: &str,
+    pods: &[Arc<Pod>],
+) -> Option<JobView> {
     let job: Arc<Job> = Caches::get(&ctx.caches.jobs, namespace, name)?;
-    let ours = |pod: &Pod| pod.metadata.namespace.as_deref() == Some(namespace);
-    let pods = ctx.caches.pods.state_filter(ours);
-    let view = JobView::from_objects(&job, &children::pods_of_job(&pods, name));
+    let view = JobView::from_objects(&job, &children::pods_of_job(pods, name));
     (view.owner_uid.as_deref() == backup.meta().uid.as_deref()).then_some(view)
+}
+
+fn cached_pods(ctx: &Context, namespace: &str) -> Vec<Arc<Pod>> {
+    ctx.caches.pods.state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
+}
+
+/// A Job of this backup, with its result if there is one. The watch of pods may lag behind that of Jobs, so before a
+/// result is taken for lost its pods are read afresh.
+async fn job_with_result(
+    ctx: &Context,
+    namespace: &str,
+    backup: &EtcdBackup,
+    name: &str,
+) -> Result<Option<JobView>, PassError> {
+    let job = job_view(ctx, namespace, backup, name, &cached_pods(ctx, namespace));
+    let phase = backup.status.as_ref().and_then(|status| status.phase);
+    let ended = matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed));
+    if ended || !job.as_ref().is_some_and(BackupResult::is_lost) {
+        return Ok(job);
+    }
+    let pods = children::read_pods_of_job(ctx, namespace, name).await?;
+    Ok(job_view(ctx, namespace, backup, name, &pods))
 }
 
 fn changed_finalizers(now: &[String], change: FinalizerChange) -> Option<Vec<String>> {

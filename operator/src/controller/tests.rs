@@ -401,6 +401,36 @@ async fn a_finished_job_becomes_the_backups_status_once() {
     assert_eq!(world.api.take_writes(), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn a_result_that_the_caches_lack_is_read_before_it_is_given_up() {
+    let world = World::with_cluster(true).await;
+    world.settle().await;
+    world.api.put(
+        BACKUP,
+        json!({
+            "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup",
+            "metadata": {"generation": 1},
+            "spec": {"clusterRef": {"name": "core"}, "store": {"local": {"claimName": "backups"}}},
+        }),
+    );
+    let uid = world.api.get(BACKUP).unwrap()["metadata"]["uid"].clone();
+    let job_path = "/apis/batch/v1/namespaces/db/jobs/first-backup";
+    let (job, mut pod) = finished_job(&uid);
+    world.api.put(job_path, job);
+    let phase = async || {
+        world.seen(&world.ctx.caches.backups, BACKUP).await;
+        world.seen(&world.ctx.caches.jobs, job_path).await;
+        let object: Arc<EtcdBackup> = Caches::get(&world.ctx.caches.backups, "db", "first").unwrap();
+        backup::pass(&world.ctx, &world.backups, object).await.unwrap();
+        world.api.get(BACKUP).unwrap()["status"]["phase"].clone()
+    };
+    assert_ne!(phase().await, "Failed", "what is stored can be told of by another Job");
+    // Without our label it is not in the caches.
+    pod["metadata"]["labels"].as_object_mut().unwrap().remove("kvnode.io/cluster");
+    world.api.put("/api/v1/namespaces/db/pods/first-backup-x", pod);
+    assert_eq!(phase().await, "Succeeded");
+}
+
 const DELETE_JOB: &str = "/apis/batch/v1/namespaces/db/jobs/first-delete";
 
 /// A backup that is being deleted with what it stored, and one pass over it.

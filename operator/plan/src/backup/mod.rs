@@ -1,6 +1,7 @@
 //! Backups: the Job of one run, schedules, and which stored copies may go.
 //!
-//! An `EtcdBackup` is one Job; its result is the Job's termination message. An `EtcdBackupSchedule` makes
+//! An `EtcdBackup` is one Job; its result is the Job's termination message. Should that be lost, a second Job tells what
+//! is stored. An `EtcdBackupSchedule` makes
 //! `EtcdBackup`s by the clock and deletes those that newer verified ones replace.
 
 mod clock;
@@ -23,7 +24,7 @@ pub use clock::{Clock, ClockError};
 pub use run::plan_backup;
 pub use schedule::{SCHEDULED_FOR_ANNOTATION, plan_schedule};
 
-use crate::observed::{JobView, Settings};
+use crate::observed::{JobOutcome, JobView, Settings};
 use crate::report::Note;
 
 /// All facts about one backup at one moment.
@@ -41,6 +42,8 @@ pub struct ObservedBackup {
     pub secrets: BTreeMap<String, Secret>,
     /// Job `<backup>-backup`, if it exists.
     pub job: Option<JobView>,
+    /// Job `<backup>-verify`, if it exists.
+    pub verify_job: Option<JobView>,
     /// Job `<backup>-delete`, if it exists.
     pub delete_job: Option<JobView>,
     /// Kubernetes refused to make a Job because the whole namespace is being deleted.
@@ -100,6 +103,18 @@ pub struct BackupResult {
     pub member_name: Option<String>,
     /// Seconds from begin to end.
     pub duration_seconds: u64,
+}
+
+impl BackupResult {
+    /// What a Job of a backup said, if it reads.
+    fn of(job: &JobView) -> Option<Self> {
+        serde_json::from_str(job.said.as_deref()?).ok()
+    }
+
+    /// True if a Job ended well and nothing tells what it made: none of its pods is left, or none is known yet.
+    pub fn is_lost(job: &JobView) -> bool {
+        job.outcome == JobOutcome::Succeeded && Self::of(job).is_none()
+    }
 }
 
 /// All facts about one schedule at one moment.

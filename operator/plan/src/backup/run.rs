@@ -7,7 +7,7 @@ use crds::cluster::DeletionPolicy;
 use crds::conditions::{
     ConditionStatus, ConditionType, NewCondition, find, is, set_condition, whole_seconds,
 };
-use crds::names::{ClusterNames, STORED_OBJECT_FINALIZER};
+use crds::names::{ClusterNames, STORED_OBJECT_FINALIZER, backup_verify_job};
 use crds::units::human_bytes;
 use crds::{EtcdCluster, Reason};
 use jiff::Timestamp;
@@ -58,13 +58,28 @@ pub fn plan_backup(observed: &ObservedBackup) -> BackupPlan {
     if matches!(before.phase, Some(BackupPhase::Succeeded | BackupPhase::Failed)) {
         return plan;
     }
-    let outcome = match &observed.job {
+    let outcome = match job(observed) {
         Some(job) => with_job(observed, job, &mut plan.status),
         None => begin(observed, &mut plan),
     };
     plan.recheck = recheck(&outcome);
     tell(observed, &mut plan, &outcome);
     plan
+}
+
+/// The Job whose end is the backup's: the first one, or the second once the first has stored the backup and its result
+/// is lost. There is no third.
+fn job(observed: &ObservedBackup) -> Option<&JobView> {
+    if result_is_lost(observed) { observed.verify_job.as_ref() } else { observed.job.as_ref() }
+}
+
+fn result_is_lost(observed: &ObservedBackup) -> bool {
+    observed.job.as_ref().is_some_and(|job| is_ours(observed, job) && BackupResult::is_lost(job))
+}
+
+fn is_ours(observed: &ObservedBackup, job: &JobView) -> bool {
+    let uid = observed.backup.metadata.uid.as_deref().unwrap_or_default();
+    may_apply_uid(job.owner_uid.as_deref(), &job.name, uid).is_ok()
 }
 
 fn recheck(outcome: &Outcome) -> Duration {
@@ -113,19 +128,26 @@ fn begin(observed: &ObservedBackup, plan: &mut BackupPlan) -> Outcome {
         let message = format!("Secret {operator}, with which to reach the members, does not exist yet");
         return Outcome::pending(Reason::SecretMissing, message);
     }
-    if let Some(message) = not_serving(cluster) {
+    // What is stored can be read back without the members.
+    if !result_is_lost(observed)
+        && let Some(message) = not_serving(cluster)
+    {
         return Outcome::pending(Reason::ClusterNotReady, message);
     }
     if spec.deletion_policy == DeletionPolicy::Delete && !has_finalizer(observed) {
         plan.finalizer = FinalizerChange::Add;
     }
     let members = u32::try_from(cluster.spec.replicas).unwrap_or(1);
-    plan.job = Some(backup_job(&observed.backup, &context(observed, members, operator)));
-    Outcome {
-        phase: BackupPhase::Running,
-        reason: Reason::Running,
-        message: "the Job was created".to_owned(),
+    let mut job = backup_job(&observed.backup, &context(observed, members, operator));
+    let mut message = "the Job was created".to_owned();
+    if result_is_lost(observed) {
+        // The same once more: it finds the object there and tells of it.
+        let verify = backup_verify_job(&name(observed));
+        message = format!("the result of the Job is lost; Job {verify} reads back what it stored");
+        job.metadata.name = Some(verify);
     }
+    plan.job = Some(job);
+    Outcome { phase: BackupPhase::Running, reason: Reason::Running, message }
 }
 
 fn not_serving(cluster: &EtcdCluster) -> Option<String> {
@@ -139,8 +161,7 @@ fn not_serving(cluster: &EtcdCluster) -> Option<String> {
 }
 
 fn with_job(observed: &ObservedBackup, job: &JobView, status: &mut EtcdBackupStatus) -> Outcome {
-    let uid = observed.backup.metadata.uid.as_deref().unwrap_or_default();
-    if may_apply_uid(job.owner_uid.as_deref(), &job.name, uid).is_err() {
+    if !is_ours(observed, job) {
         let message = format!(
             "Job {} exists and is not this backup's; delete it or name the backup otherwise",
             job.name
@@ -193,8 +214,7 @@ fn running(job: &JobView) -> Outcome {
 }
 
 fn succeeded(job: &JobView, status: &mut EtcdBackupStatus) -> Outcome {
-    let result = job.said.as_deref().map(serde_json::from_str::<BackupResult>);
-    let Some(Ok(result)) = result else {
+    let Some(result) = BackupResult::of(job) else {
         let message =
             format!("Job {} ended without a result that reads; create another EtcdBackup", job.name);
         return Outcome::failed(Reason::JobFailed, message);
@@ -248,7 +268,7 @@ fn tell(observed: &ObservedBackup, plan: &mut BackupPlan, outcome: &Outcome) {
             reason: outcome.reason,
             action: "Backup",
             message: outcome.message.clone(),
-            related: observed.job.as_ref().and_then(|job| Related::job(&job.name)),
+            related: job(observed).and_then(|job| Related::job(&job.name)),
         });
     }
 }
@@ -259,13 +279,14 @@ fn delete(observed: &ObservedBackup, plan: &mut BackupPlan) {
         return;
     }
     let keep = observed.backup.spec.deletion_policy == DeletionPolicy::Retain;
-    let never_began = observed.job.is_none() && plan.status.key.is_none();
+    let mut jobs = observed.job.iter().chain(&observed.verify_job).peekable();
+    let never_began = jobs.peek().is_none() && plan.status.key.is_none();
     if keep || never_began {
         plan.finalizer = FinalizerChange::Remove;
         return;
     }
     // A Job that still writes would leave an object behind that nothing remembers.
-    if observed.job.as_ref().is_some_and(|j| j.outcome == JobOutcome::Running) && plan.status.key.is_none() {
+    if jobs.any(|job| job.outcome == JobOutcome::Running) && plan.status.key.is_none() {
         plan.recheck = limits::RECHECK_REST;
         return;
     }

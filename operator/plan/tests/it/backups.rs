@@ -85,6 +85,7 @@ fn observed() -> ObservedBackup {
         cluster: Some(ready_world().cluster),
         secrets,
         job: None,
+        verify_job: None,
         delete_job: None,
         namespace_terminating: false,
     }
@@ -221,7 +222,49 @@ fn a_failure_keeps_the_words_of_the_job() {
     assert_eq!(plan.status.phase, Some(BackupPhase::Failed));
     assert!(message(&plan.status).contains("403 AccessDenied"));
     seen.job = Some(job(JobOutcome::Succeeded, "garbage"));
+    seen.verify_job = seen.job.clone();
     assert_eq!(plan_backup(&seen).status.phase, Some(BackupPhase::Failed), "no result is no success");
+}
+
+#[test]
+fn a_result_that_is_lost_is_asked_for_once_more() {
+    let mut seen = observed();
+    for said in [None, Some("503 SlowDown".to_owned())] {
+        seen.job = Some(JobView { said, ..job(JobOutcome::Succeeded, "") });
+        let plan = plan_backup(&seen);
+        assert_eq!(plan.job.unwrap().metadata.name.as_deref(), Some("nightly-verify"));
+        assert_eq!(plan.status.phase, Some(BackupPhase::Running));
+    }
+    let mut down = seen.clone();
+    down.cluster.as_mut().unwrap().status = None;
+    assert!(plan_backup(&down).job.is_some(), "what is stored is read back without the members");
+    seen.verify_job = Some(job(JobOutcome::Running, ""));
+    let plan = plan_backup(&seen);
+    assert_eq!((plan.status.phase, plan.job), (Some(BackupPhase::Running), None));
+    // The first one's may yet be found.
+    let mut found = seen.clone();
+    found.job = Some(job(JobOutcome::Succeeded, RESULT));
+    assert_eq!(plan_backup(&found).status.phase, Some(BackupPhase::Succeeded));
+    for (said, phase) in [(Some(RESULT), BackupPhase::Succeeded), (None, BackupPhase::Failed)] {
+        let said = said.map(str::to_owned);
+        seen.verify_job = Some(JobView { said, ..job(JobOutcome::Succeeded, "") });
+        let plan = plan_backup(&seen);
+        assert_eq!((plan.status.phase, plan.job), (Some(phase), None), "there is no third Job");
+    }
+}
+
+#[test]
+fn what_may_still_be_written_is_waited_for_before_it_is_deleted() {
+    let mut seen = observed();
+    seen.backup.spec.deletion_policy = crds::cluster::DeletionPolicy::Delete;
+    seen.backup.metadata.finalizers = Some(vec![STORED_OBJECT_FINALIZER.to_owned()]);
+    seen.backup.metadata.deletion_timestamp = Some(Time(now()));
+    seen.job = Some(JobView { said: None, ..job(JobOutcome::Succeeded, "") });
+    seen.verify_job = Some(job(JobOutcome::Running, ""));
+    let plan = plan_backup(&seen);
+    assert_eq!((plan.finalizer, plan.job), (FinalizerChange::Keep, None));
+    seen.verify_job = Some(job(JobOutcome::Succeeded, RESULT));
+    assert_eq!(plan_backup(&seen).job.unwrap().metadata.name.as_deref(), Some("nightly-delete"));
 }
 
 #[test]

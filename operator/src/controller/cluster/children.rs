@@ -118,6 +118,15 @@ pub fn pods_of_job(pods: &[Arc<Pod>], job: &str) -> Vec<Pod> {
     pods.iter().filter(of_job).map(|pod| Pod::clone(pod)).collect()
 }
 
+/// The pods of a Job, read now.
+pub async fn read_pods_of_job(
+    ctx: &Context,
+    namespace: &str,
+    job: &str,
+) -> Result<Vec<Arc<Pod>>, ApplyError> {
+    list(ctx, namespace, &ListParams::default().labels(&format!("{JOB_NAME_LABEL}={job}"))).await
+}
+
 /// Secrets by name: the cached ones we issued, the others read by name because they are not ours to watch.
 pub async fn secrets(
     ctx: &Context,
