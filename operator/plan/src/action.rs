@@ -96,7 +96,7 @@ pub enum Action {
     },
     /// Take a volume out of the cluster without deleting its data: set the PersistentVolume's reclaim policy to
     /// Retain and mark it (`kvnode.io/quarantined`), then delete the claim (UID precondition), then the pod
-    /// that mounts it (UID precondition), if any. A claim without a volume is only deleted. What was done already
+    /// that mounts it (UID precondition), if any. A claim whose volume is gone is only deleted. What was done already
     /// is skipped: after a crash in the middle the same is asked for again.
     QuarantineVolume {
         /// The claim.

@@ -266,6 +266,31 @@ async fn a_volume_without_our_label_is_left_over_too() {
 }
 
 #[tokio::test]
+async fn a_claim_is_taken_out_whatever_became_of_its_volume() {
+    let world = World::new(true).await;
+    let (claim, volume) =
+        ("/api/v1/namespaces/db/persistentvolumeclaims/data-core-0", "/api/v1/persistentvolumes/pv");
+    let take_out = async |bound_to: Option<&str>| {
+        world.api.put(claim, json!({"metadata": {"uid": "own"}, "spec": {"volumeName": "pv"}}));
+        if let Some(uid) = bound_to {
+            let spec = json!({"persistentVolumeReclaimPolicy": "Delete", "claimRef": {"uid": uid}});
+            world.api.put(volume, json!({"spec": spec}));
+        }
+        let reference = ClaimRef {
+            name: "data-core-0".to_owned(),
+            uid: "own".to_owned(),
+            resource_version: String::new(),
+        };
+        cluster::act::quarantine(&world.ctx, "db", &reference, None).await.unwrap();
+        assert_eq!(world.api.get(claim), None);
+        world.api.get(volume).map(|volume| volume["spec"]["persistentVolumeReclaimPolicy"].clone())
+    };
+    assert_eq!(take_out(None).await, None, "it is gone");
+    assert_eq!(take_out(Some("another")).await, Some(json!("Delete")), "it is another claim's");
+    assert_eq!(take_out(Some("own")).await, Some(json!("Retain")), "it stays");
+}
+
+#[tokio::test]
 async fn a_claim_gets_and_loses_its_cluster_as_an_owner_and_keeps_others() {
     let world = World::with_cluster(true).await;
     world.settle().await;

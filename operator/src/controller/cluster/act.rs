@@ -141,7 +141,7 @@ async fn perform(ctx: &Context, fresh: &Look, action: &Action) -> Result<(), Act
         Action::RemoveMember { member, .. } => Ok(voter(ctx, fresh)?.remove(member.id.0).await?),
         Action::MoveLeader { from, to } => Ok(member(ctx, fresh, from)?.move_leader(to.id.0).await?),
         Action::DeletePod { pod, .. } => delete_pod(ctx, namespace, pod).await,
-        Action::QuarantineVolume { claim, pod, .. } => quarantine(ctx, fresh, claim, pod.as_ref()).await,
+        Action::QuarantineVolume { claim, pod, .. } => quarantine(ctx, namespace, claim, pod.as_ref()).await,
         Action::ExpandVolume { claim, size } => expand(ctx, namespace, claim, size).await,
         Action::DeleteRestoreJob { name, uid } => {
             let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -208,21 +208,17 @@ async fn delete_pod(ctx: &Context, namespace: &str, pod: &PodRef) -> Result<(), 
 }
 
 /// The data outlives the claim: first the volume is told to stay, then the claim goes, then the pod that holds it.
-async fn quarantine(
+pub async fn quarantine(
     ctx: &Context,
-    fresh: &Look,
+    namespace: &str,
     claim: &ClaimRef,
     pod: Option<&PodRef>,
 ) -> Result<(), ActError> {
-    let namespace = fresh.names.namespace();
     let live = read::<PersistentVolumeClaim>(ctx, namespace, &claim.name).await?;
     let volume =
         live.as_deref().and_then(|live| live.spec.as_ref()).and_then(|spec| spec.volume_name.clone());
     if let Some(volume) = volume.filter(|name| !name.is_empty()) {
-        let patch = kept_volume(namespace, &claim.name);
-        let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
-        let patched = api.patch(&volume, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        patched.map_err(|e| failed::<PersistentVolume>("keeping", &volume, e))?;
+        keep(ctx, &volume, namespace, claim).await?;
     }
     let preconditions = Preconditions {
         uid: Some(claim.uid.clone()),
@@ -238,10 +234,31 @@ async fn quarantine(
     }
 }
 
+/// Tells the volume of a claim to stay. One that is gone is why the claim is set aside, and one that was bound to
+/// another claim is not this one's to change.
+async fn keep(ctx: &Context, volume: &str, namespace: &str, claim: &ClaimRef) -> Result<(), ActError> {
+    let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    let live = api.get_opt(volume).await.map_err(|e| failed::<PersistentVolume>("reading", volume, e))?;
+    let Some(live) = live.filter(|live| is_volume_of(live, claim)) else { return Ok(()) };
+    let patch = kept_volume(live.uid().as_deref(), namespace, &claim.name);
+    match api.patch(volume, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(failed::<PersistentVolume>("keeping", volume, error).into()),
+    }
+}
+
+/// Only the volume itself says which claim has it: any claim may name any volume.
+fn is_volume_of(volume: &PersistentVolume, claim: &ClaimRef) -> bool {
+    let bound_to = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    bound_to.and_then(|bound| bound.uid.as_ref()) == Some(&claim.uid)
+}
+
 /// What makes a volume outlive its claim, and findable.
-fn kept_volume(namespace: &str, claim: &str) -> Value {
+fn kept_volume(uid: Option<&str>, namespace: &str, claim: &str) -> Value {
     json!({
         "metadata": {
+            "uid": uid,
             "labels": {QUARANTINED_LABEL: "true"},
             "annotations": {QUARANTINED_CLAIM_ANNOTATION: format!("{namespace}/{claim}")},
         },
@@ -294,7 +311,7 @@ mod tests {
     #[test]
     fn a_volume_is_kept_whatever_its_claim_is_called() {
         let (namespace, claim) = ("n".repeat(63), format!("data-{}-0", "c".repeat(40)));
-        let patch = kept_volume(&namespace, &claim);
+        let patch = kept_volume(Some("uid"), &namespace, &claim);
         let labels = patch["metadata"]["labels"].as_object().unwrap();
         assert!(labels.values().all(|value| value.as_str().unwrap().len() <= 63), "{labels:?}");
         let served = &patch["metadata"]["annotations"][QUARANTINED_CLAIM_ANNOTATION];
