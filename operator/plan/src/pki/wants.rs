@@ -94,6 +94,9 @@ fn managed(
     let ca = authority.anchor;
     let leaves = LEAVES.map(|role| (role, leaf(cluster, secrets, role, &ca, now)));
     let spreading = leaves.iter().any(|(_, leaf)| matches!(leaf, Leaf::Distrusts { .. }));
+    // What one Secret shows, holders of every other must trust: the last one counts for all.
+    let trusted_since =
+        LEAVES.iter().filter_map(|role| trusts_since(secrets.get(&secret_name(cluster, *role))?)).max();
     let carried = carried_trust(cluster, secrets, &ca, now);
     let mut ends = vec![authority.not_after];
     for (role, leaf) in leaves {
@@ -113,14 +116,15 @@ fn managed(
                 plan.issue.extend(secrets.get(&name).map(|s| widen(ask(TRUST_FIRST.to_owned()), s, now)));
             }
             Leaf::Former { trusts_since, .. } => {
-                let spread = now.as_second() - trusts_since.as_second() >= limits::TRUST_SPREADS_SECONDS;
+                let since = trusted_since.unwrap_or(trusts_since);
+                let spread = now.as_second() - since.as_second() >= limits::TRUST_SPREADS_SECONDS;
                 if spread && !spreading {
                     plan.issue.push(ask("the cluster's authority was replaced".to_owned()));
                 } else {
                     plan.warning = Some(CertificateTrouble {
                         reason: Reason::AuthorityReplaced,
                         message: format!(
-                            "the authority was replaced at {trusts_since}; certificates follow once all trust it"
+                            "the authority was replaced at {since}; certificates follow once all trust it"
                         ),
                     });
                 }
@@ -171,7 +175,7 @@ enum Leaf {
     Due { why: String, until: Option<Timestamp> },
     /// Does not serve.
     Bad { why: String },
-    /// Of a former authority, in a Secret that does not trust the present one yet.
+    /// Of a former authority, in a Secret that does not trust the present one yet, or does not say since when.
     Distrusts { until: Timestamp },
     /// Of a former authority, in a Secret that trusts both.
     Former { until: Timestamp, trusts_since: Timestamp },
@@ -207,12 +211,14 @@ fn leaf(
         Err(problem) => return Leaf::Bad { why: problem.to_string() },
     };
     let until = chain.not_after;
-    if !chain.trusted.iter().any(|der| der == ca) {
-        return Leaf::Distrusts { until };
-    }
     if chain.anchor != ca {
-        // Without a note of when, it begins to count now: too late does no harm, too early does.
-        return Leaf::Former { until, trusts_since: trusts_since(secret).unwrap_or(now) };
+        let trusts = chain.trusted.iter().any(|der| der == ca);
+        // One that came back is trusted without a note of since when; the count begins with a note in any case,
+        // for too late does no harm, too early does.
+        return match trusts_since(secret) {
+            Some(trusts_since) if trusts => Leaf::Former { until, trusts_since },
+            Some(_) | None => Leaf::Distrusts { until },
+        };
     }
     let due = renew_at(&chain);
     if now >= due {

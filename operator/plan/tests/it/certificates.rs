@@ -171,6 +171,61 @@ fn an_authority_is_replaced_without_a_moment_of_distrust() {
     }
 }
 
+/// Secrets whose authority was replaced, at rest, and the authority before.
+fn replaced() -> (BTreeMap<String, Secret>, Secret) {
+    let mut secrets = issued();
+    let former = secrets.remove("core-ca").unwrap();
+    for minute in 0..10 {
+        let plan = plan_certificates(&cluster(), &secrets, now() + SignedDuration::from_mins(minute));
+        follow(&mut secrets, &plan);
+    }
+    (secrets, former)
+}
+
+#[test]
+fn an_authority_that_is_put_back_is_in_use_again_after_its_trust_had_time_to_spread() {
+    let (mut secrets, former) = replaced();
+    secrets.insert("core-ca".into(), former);
+    let at = |seconds| days(1) + SignedDuration::from_secs(seconds);
+    let before = secrets.clone();
+    let first = plan_certificates(&cluster(), &secrets, at(0));
+    assert_eq!(first.issue.len(), 4, "all trust it, and none says since when");
+    follow(&mut secrets, &first);
+    for (name, secret) in &before {
+        assert_eq!(secrets[name].data, secret.data, "{name} keeps its certificate and what it trusts");
+    }
+    let waits = plan_certificates(&cluster(), &secrets, at(10));
+    assert!(waits.issue.is_empty() && waits.usable());
+    assert_eq!(waits.warning.as_ref().unwrap().reason.as_str(), "AuthorityReplaced");
+    let later = plan_certificates(&cluster(), &secrets, at(299));
+    assert_eq!(waits, later, "nothing is said anew while nothing changes");
+    let spread = plan_certificates(&cluster(), &secrets, at(300));
+    assert_eq!(spread.issue.len(), 4);
+    follow(&mut secrets, &spread);
+    let rest = plan_certificates(&cluster(), &secrets, at(310));
+    assert!(rest.issue.is_empty() && rest.warning.is_none(), "it comes to rest");
+    assert_eq!(plan_certificates(&cluster(), &secrets, days(63)).issue.len(), 4, "they are renewed in time");
+}
+
+#[test]
+fn certificates_of_a_new_authority_wait_for_the_secret_that_trusts_it_last() {
+    let mut secrets = issued();
+    secrets.remove("core-ca");
+    let at = |seconds| now() + SignedDuration::from_secs(seconds);
+    let authority = plan_certificates(&cluster(), &secrets, at(0));
+    follow(&mut secrets, &authority);
+    // One Secret could not be written at first.
+    let mut first = plan_certificates(&cluster(), &secrets, at(0));
+    first.issue.retain(|request| request.role != Role::Client);
+    follow(&mut secrets, &first);
+    let second = plan_certificates(&cluster(), &secrets, at(200));
+    assert_eq!(second.issue.iter().map(|r| r.role).collect::<Vec<_>>(), [Role::Client]);
+    follow(&mut secrets, &second);
+    let waits = plan_certificates(&cluster(), &secrets, at(499));
+    assert!(waits.issue.is_empty(), "clients may not have read yet whom to trust");
+    assert_eq!(plan_certificates(&cluster(), &secrets, at(500)).issue.len(), 4);
+}
+
 #[test]
 fn an_old_authority_is_replaced_in_time() {
     let mut secrets = issued();
