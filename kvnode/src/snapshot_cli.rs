@@ -19,7 +19,7 @@ use kvnode_storage::{
     bolt::BoltError,
     identity::{HexId, IDENTITY_VERSION, Identity, Origin},
     layout::DataDir,
-    restore::{RestoreError, RestorePlan, restore},
+    restore::{RestoreError, RestorePlan, is_done, restore},
     snapshot_file::{self, SnapshotError, Trailer},
     status::{self, Status},
     vfs::{RealDisk, Vfs},
@@ -123,13 +123,20 @@ fn table(titles: &[&str; 5], cells: &[String; 5]) -> String {
 }
 
 fn make(vfs: &Arc<dyn Vfs>, command: &snapshot::Restore) -> Result<String, CliError> {
+    let plan = plan(command);
+    let (member, cluster) = (plan.identity.member_id, plan.identity.cluster_id);
+    if command.unless_restored && is_done(&**vfs, &plan)? {
+        return Ok(format!(
+            "{} was restored before as member {member} ({}) of cluster {cluster}; it stays as it is\n",
+            command.data_dir.display(),
+            command.name,
+        ));
+    }
     let occupied = std::fs::read_dir(&command.data_dir).is_ok_and(|mut entries| entries.next().is_some());
     // What an operator's init container downloads may stand beside, but a member's data never may be written over.
     if occupied && command.data_dir.join("member").exists() {
         return Err(CliError::NotEmpty(command.data_dir.display().to_string()));
     }
-    let plan = plan(command);
-    let (member, cluster) = (plan.identity.member_id, plan.identity.cluster_id);
     let bytes = restore(vfs, &plan)?;
     Ok(format!(
         "restored {} ({}) to {} as member {member} ({}) of cluster {cluster}\n",

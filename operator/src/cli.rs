@@ -138,6 +138,9 @@ pub struct FetchArgs {
     /// Size the object must have in bytes, when a backup recorded it.
     #[arg(long)]
     pub size: Option<u64>,
+    /// Fetch nothing if this exists: it was made of the file before.
+    #[arg(long)]
+    pub unless_exists: Option<PathBuf>,
     /// File that receives the result or the reason of failure.
     #[arg(long, default_value = TERMINATION_LOG)]
     pub termination_log: PathBuf,

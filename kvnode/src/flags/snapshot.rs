@@ -43,6 +43,8 @@ pub struct Restore {
     pub initial_advertise_peer_urls: Vec<Url>,
     /// Do not insist on the SHA-256 at the file's end.
     pub skip_hash_check: bool,
+    /// A data directory that an earlier run of the same command made is a success. Not one of etcdutl's.
+    pub unless_restored: bool,
 }
 
 /// What is printed when the arguments cannot be understood.
@@ -53,7 +55,9 @@ pub const USAGE: &str = "Usage:
 
   kvnode snapshot restore FILE --data-dir DIR [--name NAME] [--initial-cluster NAME=URL,...]
       [--initial-cluster-token TOKEN] [--initial-advertise-peer-urls URL,...] [--skip-hash-check]
-    Make a data directory of a snapshot file, as member NAME of a new cluster.
+      [--unless-restored]
+    Make a data directory of a snapshot file, as member NAME of a new cluster. With --unless-restored it is no error
+    if the same command made it before; then nothing is read or changed.
 ";
 
 /// Reads what follows `kvnode snapshot`.
@@ -71,7 +75,7 @@ fn usage(why: &str) -> ConfigError {
     ConfigError::Usage(why.to_owned())
 }
 
-const SWITCHES: &[&str] = &["skip-hash-check"];
+const SWITCHES: &[&str] = &["skip-hash-check", "unless-restored"];
 const STATUS_FLAGS: &[&str] = &["write-out"];
 const RESTORE_FLAGS: &[&str] = &[
     "data-dir",
@@ -80,6 +84,7 @@ const RESTORE_FLAGS: &[&str] = &[
     "initial-cluster-token",
     "initial-advertise-peer-urls",
     "skip-hash-check",
+    "unless-restored",
 ];
 
 /// Flags and the one file name, in any order.
@@ -169,6 +174,7 @@ fn restore(mut given: Given) -> Result<Restore, ConfigError> {
             .unwrap_or_else(|| "etcd-cluster".to_owned()),
         initial_advertise_peer_urls: peers,
         skip_hash_check: given.switch("skip-hash-check")?,
+        unless_restored: given.switch("unless-restored")?,
         file: given.file,
         name,
     })

@@ -1,5 +1,6 @@
 //! A data directory made from a snapshot: the same keys under a new cluster identity, as `etcdutl snapshot restore`
-//! makes one. It appears whole or not at all, so an interrupted restore can simply be run again.
+//! makes one. It appears whole or not at all, so an interrupted restore can simply be run again; [`is_done`] tells one
+//! that was interrupted after its last step.
 
 use std::{
     cell::RefCell,
@@ -79,6 +80,18 @@ pub enum RestoreError {
 }
 
 const TERM: u64 = 1;
+
+/// Whether the data directory is what an earlier run of this very plan made. Its end was perhaps not heard of, so it is
+/// made durable here, too.
+pub fn is_done(vfs: &dyn Vfs, plan: &RestorePlan) -> Result<bool, RestoreError> {
+    let done = Identity::load(vfs, &plan.data_dir)?.as_ref() == Some(&plan.identity);
+    if done {
+        let member = plan.data_dir.member();
+        let failed = |source| RestoreError::Io { action: "sync the parent of", path: member.clone(), source };
+        vfs::sync_parent(vfs, &member).map_err(failed)?;
+    }
+    Ok(done)
+}
 
 /// Makes the data directory. Returns the length of its checkpoint in bytes.
 pub fn restore(vfs: &Arc<dyn Vfs>, plan: &RestorePlan) -> Result<u64, RestoreError> {

@@ -17,7 +17,7 @@ use kvnode_storage::{
     checkpoint,
     identity::{HexId, IDENTITY_VERSION, Identity, Origin},
     layout::DataDir,
-    restore::{RestoreError, RestorePlan, restore},
+    restore::{RestoreError, RestorePlan, is_done, restore},
     snapshot_file::{Trailer, check_pages, verify, write_snapshot},
     status::{Status, status},
     vfs::{FileWriter, OpenMode, RealDisk, Vfs},
@@ -218,7 +218,9 @@ fn our_restore_replaces_the_members_and_keeps_the_keys() {
     save(&source, &snapshot);
     let disk: Arc<dyn Vfs> = Arc::new(RealDisk);
     let plan = plan(&snapshot, &data);
+    assert!(!is_done(&*disk, &plan).unwrap());
     restore(&disk, &plan).unwrap();
+    assert!(is_done(&*disk, &plan).unwrap());
 
     let found = checkpoint::open(&RealDisk, &plan.data_dir).unwrap().unwrap();
     assert_eq!((found.index, found.term), (1, 1));
@@ -234,6 +236,11 @@ fn our_restore_replaces_the_members_and_keeps_the_keys() {
     assert_eq!(replay.metadata.cluster_id, 0xC);
     assert_eq!(Identity::load(&RealDisk, &plan.data_dir).unwrap(), Some(plan.identity.clone()));
     assert!(matches!(restore(&disk, &plan), Err(RestoreError::Occupied { .. })));
+    let made = Identity { origin: Origin::Created, ..plan.identity.clone() };
+    let other = Identity { cluster_id: HexId(0xD), ..plan.identity.clone() };
+    for identity in [made, other] {
+        assert!(!is_done(&*disk, &RestorePlan { identity, ..plan.clone() }).unwrap(), "of another member");
+    }
     if let Some(tool) = etcdutl() {
         let db = plan.data_dir.checkpoint();
         assert_eq!(status_of_etcd(&tool, &db), status(&RealDisk, &db).unwrap());

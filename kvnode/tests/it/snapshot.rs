@@ -52,6 +52,27 @@ fn a_restored_member_serves_what_was_saved_as_a_new_cluster() {
 }
 
 #[test]
+fn a_restore_that_is_repeated_leaves_what_it_made_and_no_other_member_is_taken_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(file) = saved(dir.path()) else { return };
+    let data_dir = dir.path().join("restored");
+    let restore = |file: &str, token: &str, more: &[&str]| {
+        let (token, to) =
+            (format!("--initial-cluster-token={token}"), format!("--data-dir={}", data_dir.display()));
+        snapshot(&[&["restore", file, "--name=core-0", &token, &to], more].concat())
+    };
+    let (code, text) = restore(&file, "uid-2", &["--unless-restored"]);
+    assert_eq!(code, Some(0), "{text}");
+    // Where it is made by a Job, the download is spared the second time.
+    let (code, text) = restore("/nowhere.db", "uid-2", &["--unless-restored"]);
+    assert!(code == Some(0) && text.contains("was restored before"), "{text}");
+    for (token, more) in [("uid-2", &[][..]), ("uid-3", &["--unless-restored"])] {
+        let (code, text) = restore(&file, token, more);
+        assert!(code == Some(1) && text.contains("is not empty"), "{token} {more:?}: {text}");
+    }
+}
+
+#[test]
 fn bad_files_and_places_are_refused_in_one_line_that_names_them() {
     let dir = tempfile::tempdir().unwrap();
     let Some(file) = saved(dir.path()) else { return };

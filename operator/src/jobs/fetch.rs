@@ -44,8 +44,14 @@ pub struct Expected {
     pub sha256: Option<String>,
 }
 
-/// Runs the command.
-pub async fn run(args: FetchArgs) -> Result<FetchResult, JobError> {
+/// Runs the command. There is no result if there was no need.
+pub async fn run(args: FetchArgs) -> Result<Option<FetchResult>, JobError> {
+    if let Some(made) = &args.unless_exists
+        && tokio::fs::try_exists(made).await.map_err(|e| file_error("looking for", made, e))?
+    {
+        tracing::info!(exists = %made.display(), "nothing to fetch");
+        return Ok(None);
+    }
     let target = store::open(&args.store)?;
     let partial = args.output.with_extension("part");
     if let Some(dir) = args.output.parent() {
@@ -60,7 +66,7 @@ pub async fn run(args: FetchArgs) -> Result<FetchResult, JobError> {
     let result = fetched?;
     tokio::fs::rename(&partial, &args.output).await.map_err(|e| file_error("renaming", &partial, e))?;
     tracing::info!(location = target.location, file = %args.output.display(), "fetched and verified");
-    Ok(result)
+    Ok(Some(result))
 }
 
 /// Writes the snapshot in the stored object to `partial`, decompressed, and checks it against its own checksum and what

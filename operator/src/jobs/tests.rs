@@ -176,6 +176,7 @@ fn fetch_args(dir: &TempDir, object: &str) -> FetchArgs {
         output: dir.path().join("restore/snapshot.db"),
         sha256: None,
         size: None,
+        unless_exists: None,
         termination_log: dir.path().join("log"),
     }
 }
@@ -209,6 +210,19 @@ async fn a_backup_arrives_whole_and_comes_back_whole_compressed_or_not() {
         fetch::run(args.clone()).await.unwrap();
         assert!(std::fs::read(&args.output).unwrap() == snapshot, "{object}");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_for_a_volume_that_has_been_restored() {
+    let dir = dirs();
+    std::fs::write(dir.path().join("store/1.db"), Db::new().snapshot()).unwrap();
+    let member = dir.path().join("data/member");
+    let args = FetchArgs { unless_exists: Some(member.clone()), ..fetch_args(&dir, "1.db") };
+    std::fs::create_dir_all(&member).unwrap();
+    assert_eq!(fetch::run(args.clone()).await.unwrap(), None);
+    assert!(!args.output.exists());
+    std::fs::remove_dir(&member).unwrap();
+    assert!(fetch::run(args.clone()).await.unwrap().is_some() && args.output.exists());
 }
 
 #[tokio::test]

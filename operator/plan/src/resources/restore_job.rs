@@ -16,6 +16,7 @@ use crate::observed::Settings;
 use crate::validate::ValidatedCluster;
 
 const DATA_MOUNT: &str = "/var/lib/kvnode";
+const DATA_DIR: &str = "/var/lib/kvnode/data";
 /// Not on the data volume: nothing of the download may be left there.
 const SNAPSHOT_DIR: &str = "/restore";
 const SNAPSHOT: &str = "/restore/snapshot.db";
@@ -61,7 +62,10 @@ pub fn restore_job(cluster: &ValidatedCluster, settings: &Settings, from: &Resto
     access.arguments.push(format!("--output={SNAPSHOT}"));
     access.arguments.extend(from.sha256.as_ref().map(|sum| format!("--sha256={sum}")));
     access.arguments.extend(from.size_bytes.map(|size| format!("--size={size}")));
+    // A member's data is never written over, so with such there the snapshot would not be read.
+    access.arguments.push(format!("--unless-exists={DATA_DIR}/member"));
     access.mounts.push(mount("restore", SNAPSHOT_DIR, Access::ReadWrite));
+    access.mounts.push(mount("data", DATA_MOUNT, Access::ReadOnly));
     access.volumes.push(Volume {
         name: "restore".to_owned(),
         empty_dir: Some(EmptyDirVolumeSource::default()),
@@ -125,11 +129,13 @@ fn restore_container(cluster: &ValidatedCluster) -> Container {
             "snapshot".to_owned(),
             "restore".to_owned(),
             SNAPSHOT.to_owned(),
-            format!("--data-dir={DATA_MOUNT}/data"),
+            format!("--data-dir={DATA_DIR}"),
             format!("--name={name}"),
             format!("--initial-cluster={name}={peer_url}"),
             format!("--initial-cluster-token={}", cluster.uid),
             format!("--initial-advertise-peer-urls={peer_url}"),
+            // The Job runs again if its end was not heard of, or it was deleted.
+            "--unless-restored".to_owned(),
         ]),
         security_context: Some(container_security()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

@@ -65,6 +65,7 @@ fn command(world: &mut World, line: &str, said: &mut String) {
         "backup" => world.backups.push(crate::backups::succeeded(argument.unwrap(), "core")),
         "restore-fails" => world.restore_fails = Some(line.split_once(' ').unwrap().1.to_owned()),
         "restore-works" => world.restore_fails = None,
+        "delete-restore-job" => world.restore_job = None,
         "run" => run(world, argument.map_or(60, |_| number()), said),
         "tick" => (0..argument.map_or(1, |_| number())).for_each(|_| world.tick()),
         "kill" => world.kill(number()),

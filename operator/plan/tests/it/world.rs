@@ -264,6 +264,10 @@ impl World {
             return;
         }
         job.outcome = JobOutcome::Succeeded;
+        // What a former Job restored is left as it is.
+        if self.volumes.get(&0).is_some_and(|volume| volume.data.is_some()) {
+            return;
+        }
         let url = self.names().peer_url(0);
         let id = operator_plan::ids::initial_member_id(std::slice::from_ref(&url), UID);
         if let Some(volume) = self.volumes.get_mut(&0) {
