@@ -163,6 +163,18 @@ fn alerts_name_the_namespace_of_the_cluster_and_not_of_the_operator() {
 }
 
 #[test]
+fn a_backups_finalizer_can_be_taken_off_without_the_role_in_its_namespace() {
+    let rules = read("charts/kvnode-operator/templates/_rules.tpl");
+    let (_, cluster_wide) = rules.split_once("define \"kvnode-operator.clusterRules\"").unwrap();
+    for right in [
+        "resources: [etcdbackups]\n  verbs: [get, list, watch, patch]",
+        "resources: [namespaces]\n  verbs: [get]",
+    ] {
+        assert!(cluster_wide.contains(right), "the ClusterRole lacks {right}");
+    }
+}
+
+#[test]
 fn every_value_of_the_chart_is_documented_by_its_name() {
     let values = read("charts/kvnode-operator/values.yaml");
     let mut path: Vec<(usize, &str)> = Vec::new();

@@ -69,4 +69,13 @@
 - apiGroups: [""]
   resources: [persistentvolumes]
   verbs: [get, patch]
+# With a namespace, the Role in it goes at once, and backups only when their finalizer was taken off. So the right to
+# do that is not in the Role.
+- apiGroups: [kvnode.io]
+  resources: [etcdbackups]
+  verbs: [get, list, watch, patch]
+# To tell a namespace that is being deleted from one where a right lacks for another reason.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 {{- end -}}

@@ -8,8 +8,8 @@ use crds::backup::BackupPhase;
 use crds::names::{self, STORED_OBJECT_FINALIZER};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{Resource, ResourceExt};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{Api, Resource, ResourceExt};
 use operator_plan::backup::{BackupPlan, BackupResult, FinalizerChange, ObservedBackup, plan_backup};
 use operator_plan::observed::JobView;
 use operator_plan::wanted_backup_secrets;
@@ -23,9 +23,6 @@ use super::cluster::children::{self, From};
 use super::context::{Context, Newest};
 use super::report;
 use crate::metrics::BackupFigures;
-
-/// Cause in Kubernetes' answer to a creation in a namespace that is being deleted.
-const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// The controller's own state: what it wrote last.
 #[derive(Default)]
@@ -43,14 +40,24 @@ impl State {
 /// Makes one pass; says when to look again even if nothing is heard.
 pub async fn pass(ctx: &Context, state: &State, backup: Arc<EtcdBackup>) -> Result<Duration, PassError> {
     let backup = state.newest.of(backup);
-    let mut observed = observe(ctx, &backup, &backup.namespace().unwrap_or_default()).await?;
-    match carry_out(ctx, state, &backup, &plan_backup(&observed)).await {
-        Err(error) if is_namespace_terminating(&error) => {
-            observed.namespace_terminating = true;
-            carry_out(ctx, state, &backup, &plan_backup(&observed)).await
+    let going = backup.meta().deletion_timestamp.is_some();
+    match attempt(ctx, state, &backup, false).await {
+        // Nothing can be created any more, and our rights may have gone with the Role that gave them.
+        Err(error) if going && is_forbidden(&error) && namespace_terminating(ctx, &backup).await => {
+            attempt(ctx, state, &backup, true).await
         }
         done => done,
     }
+}
+
+async fn attempt(
+    ctx: &Context,
+    state: &State,
+    backup: &EtcdBackup,
+    namespace_terminating: bool,
+) -> Result<Duration, PassError> {
+    let observed = observe(ctx, backup, namespace_terminating).await?;
+    carry_out(ctx, state, backup, &plan_backup(&observed)).await
 }
 
 /// Does what the plan says: the finalizer alone, or else the Job and the report.
@@ -92,32 +99,47 @@ async fn carry_out(
     Ok(plan.recheck)
 }
 
-/// True if an object could not be created because its namespace is being deleted.
-fn is_namespace_terminating(error: &PassError) -> bool {
+fn is_forbidden(error: &PassError) -> bool {
     let PassError::Apply(ApplyError::Api { source, .. }) = error else { return false };
-    let kube::Error::Api(status) = source.as_ref() else { return false };
-    status
-        .details
-        .iter()
-        .flat_map(|details| &details.causes)
-        .any(|cause| cause.reason == NAMESPACE_TERMINATING)
+    matches!(source.as_ref(), kube::Error::Api(status) if status.code == 403)
 }
 
-async fn observe(ctx: &Context, backup: &EtcdBackup, namespace: &str) -> Result<ObservedBackup, PassError> {
+/// False if it cannot be told: then the error stands.
+async fn namespace_terminating(ctx: &Context, backup: &EtcdBackup) -> bool {
+    let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
+    let found = namespaces.get(&backup.namespace().unwrap_or_default()).await;
+    found.is_ok_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+}
+
+async fn observe(
+    ctx: &Context,
+    backup: &EtcdBackup,
+    namespace_terminating: bool,
+) -> Result<ObservedBackup, PassError> {
+    let namespace = &backup.namespace().unwrap_or_default();
     let cluster = Caches::get(&ctx.caches.clusters, namespace, &backup.spec.cluster_ref.name);
-    let wanted = wanted_backup_secrets(backup, cluster.as_deref());
     let name = backup.name_any();
     let pods = cached_pods(ctx, namespace);
+    let cached = |job: String| job_view(ctx, namespace, backup, &job, &pods);
+    let (job, verify_job) = (names::backup_job(&name), names::backup_verify_job(&name));
+    // No Job will need a Secret then nor give a result, and neither may be ours to read any more.
+    let (wanted, job, verify_job) = if namespace_terminating {
+        (Vec::new(), cached(job), cached(verify_job))
+    } else {
+        let job = job_with_result(ctx, namespace, backup, &job).await?;
+        let verify_job = job_with_result(ctx, namespace, backup, &verify_job).await?;
+        (wanted_backup_secrets(backup, cluster.as_deref()), job, verify_job)
+    };
     Ok(ObservedBackup {
         now: Timestamp::now(),
         settings: ctx.settings.clone(),
         backup: backup.clone(),
         cluster: cluster.map(|cluster| cluster.as_ref().clone()),
         secrets: children::secrets(ctx, namespace, wanted, From::Caches).await?,
-        job: job_with_result(ctx, namespace, backup, &names::backup_job(&name)).await?,
-        verify_job: job_with_result(ctx, namespace, backup, &names::backup_verify_job(&name)).await?,
-        delete_job: job_view(ctx, namespace, backup, &names::backup_delete_job(&name), &pods),
-        namespace_terminating: false,
+        job,
+        verify_job,
+        delete_job: cached(names::backup_delete_job(&name)),
+        namespace_terminating,
     })
 }
 

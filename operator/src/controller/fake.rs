@@ -39,6 +39,8 @@ struct State {
     writes: Vec<String>,
     watches: Vec<Watch>,
     terminating: bool,
+    /// Kinds that may neither be read nor written.
+    forbidden: Vec<&'static str>,
 }
 
 /// The API.
@@ -88,9 +90,18 @@ impl FakeApi {
         state.tell("DELETED", &key, &object);
     }
 
-    /// Every namespace is being deleted from now on: nothing new may be created.
-    pub fn terminate_namespaces(&self) {
+    /// The namespace is being deleted from now on: nothing new may be created.
+    pub fn terminate_namespace(&self, name: &str) {
+        self.put(
+            &format!("/api/v1/namespaces/{name}"),
+            json!({"metadata": {"deletionTimestamp": "2026-11-22T11:00:00Z"}}),
+        );
         self.0.lock().unwrap().terminating = true;
+    }
+
+    /// The rights to these kinds are lost.
+    pub fn forbid(&self, plurals: &[&'static str]) {
+        self.0.lock().unwrap().forbidden = plurals.to_vec();
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Answer> {
@@ -100,6 +111,9 @@ impl FakeApi {
         let (mut key, sub) = parse(parts.uri.path());
         let query = parts.uri.query().unwrap_or_default();
         let mut state = self.0.lock().unwrap();
+        if state.forbidden.iter().any(|plural| *plural == key.plural) {
+            return failure(StatusCode::FORBIDDEN, "Forbidden");
+        }
         if parts.method == Method::GET {
             return state.read(&key, query);
         }
@@ -243,10 +257,10 @@ fn parse(path: &str) -> (Key, Option<&str>) {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let skip = if parts[0] == "api" { 2 } else { 3 };
     let prefix = parts[..skip].join("/");
-    let mut rest = parts[skip..].iter().copied();
-    let (namespace, plural) = match rest.next() {
-        Some("namespaces") => (rest.next().unwrap_or_default(), rest.next().unwrap_or_default()),
-        plural => ("", plural.unwrap_or_default()),
+    let (namespace, plural, mut rest) = match &parts[skip..] {
+        ["namespaces", namespace, plural, rest @ ..] => (*namespace, *plural, rest.iter().copied()),
+        [plural, rest @ ..] => ("", *plural, rest.iter().copied()),
+        [] => ("", "", [].iter().copied()),
     };
     let name = rest.next().unwrap_or_default();
     let key =

@@ -460,6 +460,10 @@ const DELETE_JOB: &str = "/apis/batch/v1/namespaces/db/jobs/first-delete";
 
 /// A backup that is being deleted with what it stored, and one pass over it.
 async fn pass_over_a_deleted_backup(world: &World) {
+    try_pass_over_a_deleted_backup(world).await.unwrap();
+}
+
+async fn try_pass_over_a_deleted_backup(world: &World) -> Result<Duration, PassError> {
     world.api.put(
         BACKUP,
         json!({
@@ -475,7 +479,7 @@ async fn pass_over_a_deleted_backup(world: &World) {
     );
     world.seen(&world.ctx.caches.backups, BACKUP).await;
     let object: Arc<EtcdBackup> = Caches::get(&world.ctx.caches.backups, "db", "first").unwrap();
-    backup::pass(&world.ctx, &world.backups, object).await.unwrap();
+    backup::pass(&world.ctx, &world.backups, object).await
 }
 
 fn finalizers(world: &World) -> Value {
@@ -510,9 +514,26 @@ async fn a_backup_does_not_hold_up_its_namespace() {
     assert!(world.api.get(DELETE_JOB).is_some(), "what is stored is deleted first");
     assert_eq!(finalizers(&world), json!([STORED_OBJECT_FINALIZER]));
     let world = World::new(true).await;
-    world.api.terminate_namespaces();
+    world.api.terminate_namespace("db");
     pass_over_a_deleted_backup(&world).await;
     assert_eq!(finalizers(&world), json!([]), "no Job can be made any more");
+}
+
+#[tokio::test]
+async fn a_backup_does_not_hold_up_a_namespace_whose_roles_are_gone() {
+    for (lost, refused_at) in
+        [(&["jobs"][..], "creating Job"), (&["secrets", "jobs", "events"], "reading Secret")]
+    {
+        let world = World::with_cluster(true).await;
+        world.api.forbid(lost);
+        let refused = try_pass_over_a_deleted_backup(&world).await.unwrap_err().to_string();
+        assert!(refused.contains(refused_at), "{refused}");
+        // Rights that lack for another reason are no reason to leave anything behind.
+        assert_eq!(finalizers(&world), json!([STORED_OBJECT_FINALIZER]));
+        world.api.terminate_namespace("db");
+        pass_over_a_deleted_backup(&world).await;
+        assert_eq!(finalizers(&world), json!([]), "{lost:?}");
+    }
 }
 
 #[tokio::test]
