@@ -1,8 +1,7 @@
 //! Backups: the Job of one run, schedules, and which stored copies may go.
 //!
 //! An `EtcdBackup` is one Job; its result is the Job's termination message. Should that be lost, a second Job tells what
-//! is stored. An `EtcdBackupSchedule` makes
-//! `EtcdBackup`s by the clock and deletes those that newer verified ones replace.
+//! is stored. An `EtcdBackupSchedule` makes `EtcdBackup`s by the clock and deletes those that newer verified ones replace.
 
 mod clock;
 mod retention;
