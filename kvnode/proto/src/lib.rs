@@ -1,8 +1,9 @@
 //! The words kvnode speaks: etcd's v3 API, its peers' raft messages and the records of its files.
 //!
 //! The `.proto` files under `proto/` are our own writing of etcd's public names and numbers. This crate holds nothing
-//! but what the compiler makes of them, and the one message it could not make (`txn`): no semantics, no IO. Bytes fields are [`bytes::Bytes`], so a key or value read
-//! from the network travels to the log, the store, watchers and answers without being copied.
+//! but what the compiler makes of them, and the one message it could not make (`txn`): no semantics, no IO. Bytes fields
+//! are [`bytes::Bytes`], so a key or value read from the network travels to the log, the store, watchers and answers
+//! without being copied.
 //!
 //! The feature `grpc` adds clients and servers of the services; without it there is no network stack below.
 

@@ -119,15 +119,15 @@ async fn observe(
     let namespace = &backup.namespace().unwrap_or_default();
     let cluster = Caches::get(&ctx.caches.clusters, namespace, &backup.spec.cluster_ref.name);
     let name = backup.name_any();
-    let pods = cached_pods(ctx, namespace);
+    let pods = ctx.caches.pods.state_filter(|pod| pod.metadata.namespace.as_ref() == Some(namespace));
     let cached = |job: String| job_view(ctx, namespace, backup, &job, &pods);
     let (job, verify_job) = (names::backup_job(&name), names::backup_verify_job(&name));
     // No Job will need a Secret then nor give a result, and neither may be ours to read any more.
     let (wanted, job, verify_job) = if namespace_terminating {
         (Vec::new(), cached(job), cached(verify_job))
     } else {
-        let job = job_with_result(ctx, namespace, backup, &job).await?;
-        let verify_job = job_with_result(ctx, namespace, backup, &verify_job).await?;
+        let job = job_with_result(ctx, namespace, backup, &job, &pods).await?;
+        let verify_job = job_with_result(ctx, namespace, backup, &verify_job, &pods).await?;
         (wanted_backup_secrets(backup, cluster.as_deref()), job, verify_job)
     };
     Ok(ObservedBackup {
@@ -156,10 +156,6 @@ fn job_view(
     (view.owner_uid.as_deref() == backup.meta().uid.as_deref()).then_some(view)
 }
 
-fn cached_pods(ctx: &Context, namespace: &str) -> Vec<Arc<Pod>> {
-    ctx.caches.pods.state_filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace))
-}
-
 /// A Job of this backup, with its result if there is one. The watch of pods may lag behind that of Jobs, so before a
 /// result is taken for lost its pods are read afresh.
 async fn job_with_result(
@@ -167,8 +163,9 @@ async fn job_with_result(
     namespace: &str,
     backup: &EtcdBackup,
     name: &str,
+    cached_pods: &[Arc<Pod>],
 ) -> Result<Option<JobView>, PassError> {
-    let job = job_view(ctx, namespace, backup, name, &cached_pods(ctx, namespace));
+    let job = job_view(ctx, namespace, backup, name, cached_pods);
     let phase = backup.status.as_ref().and_then(|status| status.phase);
     let ended = matches!(phase, Some(BackupPhase::Succeeded | BackupPhase::Failed));
     if ended || !job.as_ref().is_some_and(BackupResult::is_lost) {

@@ -382,8 +382,8 @@ fn finished_job(owner_uid: &Value) -> (Value, Value) {
     (job, pod)
 }
 
-#[tokio::test]
-async fn a_finished_job_becomes_the_backups_status_once() {
+/// A cluster at rest, and a new backup of it, told by its UID.
+async fn world_with_backup() -> (World, Value) {
     let world = World::with_cluster(true).await;
     world.settle().await;
     world.api.put(
@@ -395,6 +395,12 @@ async fn a_finished_job_becomes_the_backups_status_once() {
         }),
     );
     let uid = world.api.get(BACKUP).unwrap()["metadata"]["uid"].clone();
+    (world, uid)
+}
+
+#[tokio::test]
+async fn a_finished_job_becomes_the_backups_status_once() {
+    let (world, uid) = world_with_backup().await;
     let (job_path, pod_path) =
         ("/apis/batch/v1/namespaces/db/jobs/first-backup", "/api/v1/namespaces/db/pods/first-backup-x");
     let (job, pod) = finished_job(&uid);
@@ -428,17 +434,7 @@ async fn a_finished_job_becomes_the_backups_status_once() {
 
 #[tokio::test]
 async fn a_result_that_the_caches_lack_is_read_before_it_is_given_up() {
-    let world = World::with_cluster(true).await;
-    world.settle().await;
-    world.api.put(
-        BACKUP,
-        json!({
-            "apiVersion": "kvnode.io/v1alpha1", "kind": "EtcdBackup",
-            "metadata": {"generation": 1},
-            "spec": {"clusterRef": {"name": "core"}, "store": {"local": {"claimName": "backups"}}},
-        }),
-    );
-    let uid = world.api.get(BACKUP).unwrap()["metadata"]["uid"].clone();
+    let (world, uid) = world_with_backup().await;
     let job_path = "/apis/batch/v1/namespaces/db/jobs/first-backup";
     let (job, mut pod) = finished_job(&uid);
     world.api.put(job_path, job);
